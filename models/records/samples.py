@@ -1,0 +1,84 @@
+"""A table of samples: one row for each container (or host) at one time, column by column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.errors import MalformedRecord
+from models.records import checks
+from models.records.codec import Columns, Integers, encode
+
+MOST_FEATURES = 256
+MOST_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """``columns[f, i]`` is feature ``features[f]`` of ``subjects[index[i]]`` at ``times_ns[i]``.
+
+    Features are mapped by name (``models/features.py`` knows their units); a missing
+    measurement is NaN, never 0. A subject is a container's full id, or ``host/MACHINE-ID``.
+    """
+
+    features: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    index: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    times_ns: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    columns: Columns = field(default_factory=lambda: np.empty((0, 0)))
+
+    def __post_init__(self) -> None:
+        rows = self.index.size
+        self._fits(rows)
+        if rows:
+            self._holds()
+
+    def _fits(self, rows: int) -> None:
+        if rows > MOST_ROWS:
+            raise MalformedRecord(
+                "oversized", f"{rows} rows, at most {MOST_ROWS}", "index"
+            )
+        if len(self.features) > MOST_FEATURES or len(set(self.features)) < len(
+            self.features
+        ):
+            problem = f"must be at most {MOST_FEATURES} different names"
+            raise MalformedRecord("out-of-range", problem, "features")
+        if self.times_ns.size != rows:
+            problem = f"{self.times_ns.size} values for {rows} rows"
+            raise MalformedRecord("mistyped", problem, "times_ns")
+        if rows and self.columns.shape != (len(self.features), rows):
+            expected = f"expected {len(self.features)} columns of {rows} values"
+            raise MalformedRecord(
+                "mistyped", f"{expected}, found {self.columns.shape}", "columns"
+            )
+
+    def _holds(self) -> None:
+        for at, subject in enumerate(self.subjects):
+            checks.name(subject, f"subjects[{at}]")
+        if not 0 <= self.index.min() <= self.index.max() < len(self.subjects):
+            problem = f"must point into {len(self.subjects)} subjects"
+            raise MalformedRecord("out-of-range", problem, "index")
+        checks.time(int(self.times_ns.min()), "times_ns")
+        checks.time(int(self.times_ns.max()), "times_ns")
+        empty = np.isnan(self.columns).all(axis=0)
+        if empty.any():
+            at = int(empty.argmax())
+            raise MalformedRecord(
+                "empty", "a row without a single measurement", f"columns[:][{at}]"
+            )
+
+    def __len__(self) -> int:
+        return int(self.index.size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Samples) and encode(self) == encode(other)
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays
+
+    def column(self, feature: str) -> Columns:
+        """The values of one feature, NaN where it was not measured. Shape (rows,)."""
+        if feature in self.features:
+            found: Columns = self.columns[self.features.index(feature)]
+            return found
+        return np.full(len(self), np.nan)

@@ -1,0 +1,143 @@
+"""The judgement of one container (or host) over one interval, with its reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from models.contract import telemetry_key
+from models.records import checks
+
+
+class Level(StrEnum):
+    """How far past its load line a container is; ordered by :attr:`rank`."""
+
+    QUIET = "quiet"
+    WATCH = "watch"
+    CORRUPTED = "corrupted"
+    SUSPECT = "suspect"
+    COMPROMISED = "compromised"
+
+    @property
+    def rank(self) -> int:
+        return tuple(Level).index(self)
+
+
+class Family(StrEnum):
+    EGRESS = "egress"
+    INGRESS = "ingress"
+    RESOURCE = "resource"
+    PROCESS = "process"
+    INTEGRITY = "integrity"
+    IDENTITY = "identity"
+    ACCESS = "access"
+    COVERAGE = "coverage"
+
+
+class Evidence(StrEnum):
+    """What kind of reason it is: a magnitude off its range, a fact never seen before, or a
+    proof, which stands alone.
+    """
+
+    MAGNITUDE = "magnitude"
+    FACT = "fact"
+    PROOF = "proof"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a verdict is above quiet. ``text`` is the whole sentence for a person; the rest
+    is the same for machines. ``rarity`` is 0 (dull) to 1 (never). Range None: not a number
+    that has one. ``siblings`` says what the others of the image do.
+    """
+
+    family: Family
+    evidence: Evidence
+    text: str
+    feature: str = ""
+    value: float | None = None
+    usual_low: float | None = None
+    usual_high: float | None = None
+    rarity: float = 0.0
+    siblings: str = ""
+
+    def __post_init__(self) -> None:
+        checks.between(self.rarity, 0.0, 1.0, "rarity")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``uid`` derives from content and event time: the same verdict sent twice is one."""
+
+    uid: str
+    scope: str
+    lineage: str
+    role: str
+    image: str
+    subject: str
+    host: str
+    from_ns: int
+    at_ns: int
+    level: Level
+    score: float
+    families: tuple[Family, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    model: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        checks.scope(self.scope)
+        for field in ("uid", "lineage", "image", "subject", "host"):
+            checks.name(getattr(self, field), field)
+        checks.between(self.score, 0.0, 1.0, "score")
+        checks.time(self.at_ns, "at_ns")
+
+    @property
+    def group(self) -> str:
+        return telemetry_key(self.scope, self.lineage, self.role)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One image in one role over one minute: what the live view and usage reports show.
+
+    ``load`` is how close to the load line the nearest container came: 0 nothing unusual,
+    1 at the line. ``totals`` are sums or means by feature name (see models/features.py).
+    """
+
+    scope: str
+    lineage: str
+    role: str
+    image: str
+    at_ns: int
+    containers: int
+    samples: int
+    load: float
+    learned: float
+    totals: dict[str, float]
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict whose level differs from the one before it for the same subject.
+
+    ``arrived_ns`` is the log's time of the telemetry that led to it; one that arrived late
+    may alert, it never orders. ``replicas`` counts the lineage's live members at that time,
+    for the guard on how large a share may be isolated.
+    """
+
+    verdict: Verdict
+    before: Level
+    arrived_ns: int
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        checks.time(self.arrived_ns, "arrived_ns")
+
+
+VERDICT_KINDS: dict[str, type[Verdict | Summary]] = {
+    "verdict": Verdict,
+    "summary": Summary,
+}
+"""On the verdicts topic, by the header ``plimsoll-kind``."""
