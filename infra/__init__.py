@@ -1,0 +1,1 @@
+"""What runs around Plimsoll: images, roles, alerts and test servers. Nothing imports it but tests."""
