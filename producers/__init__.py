@@ -1,0 +1,1 @@
+"""Telemetry in: collectors, sources, and what gathers their frames."""

@@ -1,0 +1,1 @@
+"""Wiring: Faust, Kafka and the container runtime around the core."""
