@@ -21,9 +21,7 @@ def name(value: str, place: str, longest: int = 512) -> None:
 
 def optional_name(value: str, place: str, longest: int = 512) -> None:
     if len(value) > longest:
-        raise MalformedRecord(
-            "oversized", f"{len(value)} characters, at most {longest}", place
-        )
+        raise MalformedRecord("oversized", f"{len(value)} characters, at most {longest}", place)
     if not value.isprintable():
         raise MalformedRecord("out-of-range", "holds control characters", place)
 
@@ -37,13 +35,9 @@ def scope(value: str) -> None:
 
 def time(value_ns: int, place: str) -> None:
     if not EARLIEST_NS <= value_ns <= LATEST_NS:
-        raise MalformedRecord(
-            "misdated", f"{value_ns} ns lies outside of 2000 to 2100", place
-        )
+        raise MalformedRecord("misdated", f"{value_ns} ns lies outside of 2000 to 2100", place)
 
 
 def between(value: float, low: float, high: float, place: str) -> None:
     if not low <= value <= high:
-        raise MalformedRecord(
-            "out-of-range", f"{value} lies outside of {low} to {high}", place
-        )
+        raise MalformedRecord("out-of-range", f"{value} lies outside of {low} to {high}", place)

@@ -42,7 +42,7 @@ Decoder = Callable[[Any], Any]
 def encode(record: Any) -> bytes:
     """The one wire form of a record: same record, same bytes."""
     body = {"v": FORMAT, **_plain(record)}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(body, default=_foreign, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def decode(kind: type[R], data: bytes | None) -> R:
@@ -55,9 +55,7 @@ def decode(kind: type[R], data: bytes | None) -> R:
     except (orjson.JSONDecodeError, RecursionError) as problem:
         raise MalformedRecord("undecodable", f"not JSON ({problem})") from problem
     if not isinstance(body, dict):
-        raise MalformedRecord(
-            "undecodable", f"expected an object, found {_named(body)}"
-        )
+        raise MalformedRecord("undecodable", f"expected an object, found {_named(body)}")
     version = body.get("v")
     if type(version) is not int:
         raise MalformedRecord("unknown-schema", "no format version", "v")
@@ -71,28 +69,51 @@ def decode(kind: type[R], data: bytes | None) -> R:
     return record
 
 
-def _plain(value: Any) -> Any:
-    """A value as orjson takes it."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = getattr(type(value), "KIND", None)
-        plain = {"kind": kind} if kind else {}
-        for name in _names(type(value)):
-            plain[name] = _plain(getattr(value, name))
-        return plain
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(value[key]) for key in sorted(value)}
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, np.ndarray):
-        return np.ascontiguousarray(value)
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields in order, each as orjson takes it."""
+    kind: Any = type(record)
+    tag = {"kind": kind.KIND} if hasattr(kind, "KIND") else {}
+    return tag | {
+        name: _taken(value) if winding else value
+        for name, winding in _fields(kind)
+        for value in (getattr(record, name),)
+    }
+
+
+def _taken(value: Any) -> Any:
+    """What orjson would write otherwise than we do: tagged facts, and objects whose order
+    of keys is nobody's decision.
+    """
+    if dataclasses.is_dataclass(value):
+        return _plain(value)
+    if type(value) is tuple:
+        return [_taken(item) for item in value]
+    if type(value) is dict:
+        return {key: value[key] for key in sorted(value)}
     return value
 
 
+def _foreign(value: Any) -> Any:
+    """What orjson does not know."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return np.ascontiguousarray(value)
+
+
 @functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _fields(kind: Any) -> tuple[tuple[str, bool], ...]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return tuple((field.name, _winding(hints[field.name])) for field in dataclasses.fields(kind))
+
+
+@functools.cache
+def _winding(hint: Any) -> bool:
+    """Whether a field's type holds, at any depth, what orjson would write otherwise."""
+    if typing.get_origin(hint) is Annotated:
+        return False
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return hasattr(hint, "KIND") or any(winding for _, winding in _fields(hint))
+    return typing.get_origin(hint) is dict or any(map(_winding, typing.get_args(hint)))
 
 
 def _named(value: Any) -> str:
@@ -117,9 +138,7 @@ def _text(value: Any) -> str:
     if type(value) is not str:
         raise _mistyped("text", value)
     if len(value) > LONGEST_TEXT:
-        raise MalformedRecord(
-            "oversized", f"{len(value)} characters, at most {LONGEST_TEXT}"
-        )
+        raise MalformedRecord("oversized", f"{len(value)} characters, at most {LONGEST_TEXT}")
     return value
 
 
@@ -163,9 +182,7 @@ def _list(value: Any) -> list[Any]:
     if type(value) is not list:
         raise _mistyped("a list", value)
     if len(value) > LONGEST_LIST:
-        raise MalformedRecord(
-            "oversized", f"{len(value)} items, at most {LONGEST_LIST}"
-        )
+        raise MalformedRecord("oversized", f"{len(value)} items, at most {LONGEST_LIST}")
     return value
 
 
@@ -176,9 +193,7 @@ def _columns(value: Any) -> npt.NDArray[np.float64]:
     width = len(_list(columns[0]))
     for at, column in enumerate(columns):
         if type(column) is not list or len(column) != width:
-            raise MalformedRecord(
-                "mistyped", f"expected a list of {width} numbers", f"[{at}]"
-            )
+            raise MalformedRecord("mistyped", f"expected a list of {width} numbers", f"[{at}]")
         if not _NUMERIC.issuperset(map(type, column)):
             raise MalformedRecord("mistyped", "expected numbers or null", f"[{at}]")
     table = np.array(columns, dtype=np.float64)
@@ -198,9 +213,7 @@ def _integers(value: Any) -> npt.NDArray[np.int64]:
     try:
         return np.array(items, dtype=np.int64)
     except OverflowError as problem:
-        raise MalformedRecord(
-            "out-of-range", "a whole number beyond 64 bits"
-        ) from problem
+        raise MalformedRecord("out-of-range", "a whole number beyond 64 bits") from problem
 
 
 _SIMPLE: Final[dict[Any, Decoder]] = {
@@ -214,6 +227,16 @@ def _decoder(hint: Any) -> Decoder:
     if hint in _SIMPLE:
         return _SIMPLE[hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is not None:
+        return _composed(origin, arguments)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return _choice(hint)
+    if dataclasses.is_dataclass(hint):
+        return _object(hint)  # type: ignore[arg-type]  # a dataclass type, not an instance
+    raise TypeError(f"records cannot hold {hint}")
+
+
+def _composed(origin: Any, arguments: tuple[Any, ...]) -> Decoder:
     if origin is Annotated:
         return {"columns": _columns, "integers": _integers}[arguments[1]]
     if origin is tuple:
@@ -222,11 +245,7 @@ def _decoder(hint: Any) -> Decoder:
         return _mapping(_decoder(arguments[1]))
     if origin in (types.UnionType, typing.Union):
         return _either(arguments)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return _choice(hint)
-    if dataclasses.is_dataclass(hint):
-        return _object(hint)  # type: ignore[arg-type]  # a dataclass type, not an instance
-    raise TypeError(f"records cannot hold {hint}")
+    raise TypeError(f"records cannot hold {origin}")
 
 
 def _many(one: Decoder) -> Decoder:
@@ -252,9 +271,7 @@ def _mapping(one: Decoder) -> Decoder:
         if type(value) is not dict:
             raise _mistyped("an object", value)
         if len(value) > LONGEST_LIST:
-            raise MalformedRecord(
-                "oversized", f"{len(value)} items, at most {LONGEST_LIST}"
-            )
+            raise MalformedRecord("oversized", f"{len(value)} items, at most {LONGEST_LIST}")
         return {key: _at(one, item, key) for key, item in value.items()}
 
     return read
@@ -288,9 +305,7 @@ def _choice(hint: type[enum.Enum]) -> Decoder:
 
     def read(value: Any) -> enum.Enum:
         if type(value) is not str or value not in members:
-            raise MalformedRecord(
-                "out-of-range", f"expected one of {', '.join(members)}"
-            )
+            raise MalformedRecord("out-of-range", f"expected one of {', '.join(members)}")
         return members[value]
 
     return read
@@ -299,30 +314,32 @@ def _choice(hint: type[enum.Enum]) -> Decoder:
 def _object(kind: type) -> Decoder:
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = [
-        (field.name, _lazy(hints[field.name]), _has_default(field))
+        (field.name, _decoder(hints[field.name]), _has_default(field))
         for field in dataclasses.fields(kind)
     ]
 
     def read(value: Any) -> Any:
         if type(value) is not dict:
             raise _mistyped("an object", value)
-        found: dict[str, Any] = {}
-        for name, one, optional in fields:
-            if name in value:
-                try:
-                    found[name] = one(value[name])
-                except MalformedRecord as problem:
-                    raise problem.under(name) from problem.__cause__
-            elif not optional:
-                raise MalformedRecord("missing", "a required field is absent", name)
-        return kind(**found)
+        try:
+            return kind(*[one(value[name]) for name, one, _ in fields])
+        except (KeyError, MalformedRecord):  # absent fields, and the place of what is wrong
+            return kind(**_each(fields, value))
 
     return read
 
 
-def _lazy(hint: Any) -> Decoder:
-    """Built at first use, so that a record may hold its own kind."""
-    return lambda value: _decoder(hint)(value)
+def _each(fields: list[tuple[str, Decoder, bool]], value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, one, optional in fields:
+        if name in value:
+            try:
+                found[name] = one(value[name])
+            except MalformedRecord as problem:
+                raise problem.under(name) from problem.__cause__
+        elif not optional:
+            raise MalformedRecord("missing", "a required field is absent", name)
+    return found
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

@@ -156,16 +156,7 @@ class Coverage:
         checks.name(self.problem, "problem", 64)
 
 
-Fact = (
-    Connection
-    | Listen
-    | Program
-    | FileChange
-    | BootIdentity
-    | Exec
-    | Lifecycle
-    | Coverage
-)
+Fact = Connection | Listen | Program | FileChange | BootIdentity | Exec | Lifecycle | Coverage
 
 
 @dataclass(frozen=True, slots=True)

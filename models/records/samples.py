@@ -36,12 +36,8 @@ class Samples:
 
     def _fits(self, rows: int) -> None:
         if rows > MOST_ROWS:
-            raise MalformedRecord(
-                "oversized", f"{rows} rows, at most {MOST_ROWS}", "index"
-            )
-        if len(self.features) > MOST_FEATURES or len(set(self.features)) < len(
-            self.features
-        ):
+            raise MalformedRecord("oversized", f"{rows} rows, at most {MOST_ROWS}", "index")
+        if len(self.features) > MOST_FEATURES or len(set(self.features)) < len(self.features):
             problem = f"must be at most {MOST_FEATURES} different names"
             raise MalformedRecord("out-of-range", problem, "features")
         if self.times_ns.size != rows:
@@ -49,9 +45,7 @@ class Samples:
             raise MalformedRecord("mistyped", problem, "times_ns")
         if rows and self.columns.shape != (len(self.features), rows):
             expected = f"expected {len(self.features)} columns of {rows} values"
-            raise MalformedRecord(
-                "mistyped", f"{expected}, found {self.columns.shape}", "columns"
-            )
+            raise MalformedRecord("mistyped", f"{expected}, found {self.columns.shape}", "columns")
 
     def _holds(self) -> None:
         for at, subject in enumerate(self.subjects):

@@ -50,9 +50,7 @@ class Batch:
         if not len(self.samples):
             raise MalformedRecord("empty", "a batch without a sample", "samples")
         if tuple(member.subject for member in self.members) != self.samples.subjects:
-            raise MalformedRecord(
-                "mistyped", "must tell of each subject in turn", "members"
-            )
+            raise MalformedRecord("mistyped", "must tell of each subject in turn", "members")
 
     @property
     def group(self) -> str:
