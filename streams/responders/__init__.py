@@ -1,0 +1,1 @@
+"""Platforms that carry out orders; each keeps the contract of base.py."""
