@@ -1,0 +1,61 @@
+"""What may be set about detection, with the reason for each default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Times are event time; a *line* is in deviations (see models/detectors/distance.py)."""
+
+    budget_alarms_per_day: float = 1.0
+    """False alarms that a lineage may raise a day; the line is put where the tail of its own
+    quiet blocks says so (models/budget.py)."""
+    line_least: float = 6.0
+    """The line never lies nearer: below, heavy tails of ordinary load live."""
+    line_most: float = 12.0
+    """Nor further, so that nobody can lift it out of the way by making noise."""
+    fast_s: float = 8.0
+    """Memory of the horizon that sees spikes and steps: a few samples at 1 and at 5 s."""
+    slow_s: float = 40.0
+    """Memory of the horizon that sees what is small but stays."""
+    resource_sustained_s: float = 25.0
+    """How long a resource must be past the line before it is a fault: work comes in bursts."""
+    other_sustained_s: float = 10.0
+    """The same for other magnitudes, when no fact speaks for them."""
+    grace_s: float = 45.0
+    """Magnitudes of so young a container don't count: starting up is dear."""
+    block_intervals: int = 10
+    """Samples a container in one block of learning: enough for a mean and a spread."""
+    block_least_s: float = 10.0
+    block_most_s: float = 120.0
+    learn_blocks: int = 4
+    """Blocks before a magnitude may condemn …"""
+    learn_container_blocks: int = 12
+    """… and (container, block) pairs: three siblings know after four blocks what one knows
+    after twelve."""
+    delay_blocks: int = 2
+    """Blocks that wait before they teach, so that an incident can veto them."""
+    learn_minutes_alone: float = 30.0
+    """A fact that one container shows becomes normal after so long (and 24 blocks), if
+    nothing speaks against it; one that its siblings share, at the next block."""
+    rare: float = 0.95
+    """Rarity from which a new fact is worth a word."""
+    hold_s: float = 60.0
+    """A level falls once what led to it is that long ago."""
+    fact_s: float = 60.0
+    """How long a new fact speaks after it was last seen."""
+    proof_s: float = 300.0
+    """How long a proof does."""
+    repeat_s: float = 10.0
+    """Between two verdicts on one subject of which nothing but the score differs."""
+    silent_s: float = 30.0
+    """A member is silent after that long (and five intervals) without a sample."""
+    forget_s: float = 900.0
+    """A silent member is forgotten after that long."""
+    findings_per_minute: int = 30
+    """Of one lineage; what is more is counted and said in the next one."""
+    most_members: int = 20_000
+    most_facts: int = 4_096
+    """Facts that a lineage remembers: the oldest that were seen once go first."""

@@ -1,0 +1,116 @@
+"""The named, ordered features: the unit of each, what it speaks for, how it is scaled.
+
+Names follow OpenTelemetry's semantic conventions where one exists, with the unit in the
+name. What a batch has beyond these is passed over; what it lacks is NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.records.samples import Samples
+from models.records.verdict import Family
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """``floor`` is the amount below which differences interest nobody: values are seen as
+    ``asinh(value / floor)``, linear below it and logarithmic above, so heavy tails and
+    zeros both do. ``noise`` is the least scale we believe in, in that transformed unit
+    (above the floor about a relative error). ``additive`` values of containers add up.
+    """
+
+    name: str
+    unit: str
+    family: Family
+    floor: float
+    noise: float
+    alarming: Literal["high", "both"] = "high"
+    additive: bool = True
+    says: str = ""
+
+
+_RESOURCE, _EGRESS, _INGRESS = Family.RESOURCE, Family.EGRESS, Family.INGRESS
+
+MEASURED: Final = (
+    Feature("cpu_cores", "cores", _RESOURCE, 0.02, 0.10, says="CPU"),
+    Feature("cpu_throttled_ratio", "", _RESOURCE, 0.10, 0.15, additive=False, says="CPU throttled"),
+    Feature("memory_working_set_bytes", "B", _RESOURCE, 4e6, 0.03, says="memory in use"),
+    Feature("memory_limit_ratio", "", _RESOURCE, 0.10, 0.10, additive=False, says="memory limit used"),
+    Feature("disk_read_bytes_per_s", "B/s", _RESOURCE, 65_536, 0.20, says="disk reads"),
+    Feature("disk_write_bytes_per_s", "B/s", _RESOURCE, 65_536, 0.20, says="disk writes"),
+    Feature("network_receive_bytes_per_s", "B/s", _INGRESS, 2_048, 0.15, says="received"),
+    Feature("network_transmit_bytes_per_s", "B/s", _EGRESS, 2_048, 0.15, says="sent"),
+    Feature("network_receive_packets_per_s", "packets/s", _INGRESS, 10, 0.15, says="packets received"),
+    Feature("network_transmit_packets_per_s", "packets/s", _EGRESS, 10, 0.15, says="packets sent"),
+    Feature("network_connections_opened_per_s", "connections/s", _EGRESS, 1, 0.15, says="connections opened"),
+    Feature("network_peers", "peers", _EGRESS, 3, 0.15, says="peers talked to"),
+    Feature("processes", "processes", Family.PROCESS, 3, 0.10, says="processes"),
+)  # fmt: skip  # a table
+"""What collectors measure."""
+
+DERIVED: Final = (
+    Feature("network_transmit_bytes_per_packet", "B/packet", _EGRESS, 400, 0.10, "both", additive=False, says="bytes in a sent packet"),
+    Feature("network_transmit_bytes_per_received", "B/B", _EGRESS, 4, 0.15, additive=False, says="sent for each byte received"),
+)  # fmt: skip  # a table
+"""What follows from them: a tunnel of small packets and an answer without a question show
+here first, whatever the load.
+"""
+
+FEATURES: Final = (*MEASURED, *DERIVED)
+NAMES: Final = tuple(feature.name for feature in FEATURES)
+INDEX: Final = {name: at for at, name in enumerate(NAMES)}
+FLOORS: Final = np.array([feature.floor for feature in FEATURES])
+NOISE: Final = np.array([feature.noise for feature in FEATURES])
+FAMILIES: Final = tuple(feature.family for feature in FEATURES)
+BOTH_WAYS: Final = np.array([feature.alarming == "both" for feature in FEATURES])
+
+_SENT, _RECEIVED = INDEX["network_transmit_bytes_per_s"], INDEX["network_receive_bytes_per_s"]
+_SENT_PACKETS = INDEX["network_transmit_packets_per_s"]
+
+
+@functools.lru_cache(maxsize=256)
+def _places(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Where in FEATURES, and where in a batch, the measured features are that it has."""
+    pairs = [(INDEX[f.name], names.index(f.name)) for f in MEASURED if f.name in names]
+    return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+
+
+def measured(samples: Samples) -> Array:
+    """Values in each feature's own unit, derived ones too. Shape (rows, features).
+
+    A value that is not finite or is negative is no measurement: NaN.
+    """
+    ours, theirs = _places(samples.features)
+    values = np.full((len(NAMES), len(samples)), np.nan)
+    values[ours] = samples.columns[theirs]
+    with np.errstate(invalid="ignore"):
+        values[~((values >= 0.0) & (values < 1e18))] = np.nan
+        sent, packets, received = values[_SENT], values[_SENT_PACKETS], values[_RECEIVED]
+        # The constants keep ratios of next to nothing near their usual value.
+        values[-2] = (sent + 2_000.0) / (packets + 10.0)
+        values[-1] = (sent + 2_048.0) / (received + 2_048.0)
+    return np.ascontiguousarray(values.T)
+
+
+def transform(values: Array) -> Array:
+    """Values as baselines and detectors see them; monotone in each feature.
+
+    >>> float(transform(np.zeros((1, len(NAMES)))).max())
+    0.0
+    """
+    seen: Array = np.arcsinh(values / FLOORS)
+    return seen
+
+
+def restore(seen: Array) -> Array:
+    """The inverse of :func:`transform`, never negative."""
+    values: Array = np.maximum(np.sinh(np.minimum(seen, 45.0)), 0.0) * FLOORS
+    return values
