@@ -1,0 +1,312 @@
+"""The consumer: whole polls to the agents' queues, and a commit that is strict.
+
+Stock Faust wraps every message into two tasks and several turns of the loop; here a poll
+reaches the queue in one step. Stock commits offsets although outputs or changelog records
+may still be on their way, and forgets what was acknowledged before it commits on a revoke;
+here nothing is committed before it is durable, and a revoke commits first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from faust.events import Event
+from faust.transport.consumer import CONSUMER_FETCHING, ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ack_lock
+
+from streams.delivery.continuity import Continuity
+from streams.delivery.late import LateTable
+from streams.delivery.lease import Lease, LostSession
+from streams.delivery.outbox import Outbox
+
+if TYPE_CHECKING:
+    import aiokafka
+
+log = structlog.get_logger(__name__)
+
+_POLL_S = 1.0
+
+
+class LeanThread(driver.AIOKafkaConsumerThread):
+    """Stock, but for the fetch wait, and a lease that each heartbeat renews."""
+
+    consumer: LeanConsumer
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)  # not started yet
+        # Faust hard-codes 1500 ms, and a partition without news then holds up the others.
+        consumer._fetch_max_wait_ms = self.consumer.fetch_wait_ms
+        return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.consumer.lease.watch(self._ensure_consumer()._coordinator)
+
+
+class LeanConsumer(driver.Consumer):
+    """Give ``transport.app`` these through ``LeanTransport``: outbox, continuity, waits."""
+
+    transport: LeanTransport
+
+    def __init__(self, transport: LeanTransport, *args: Any, **kwargs: Any) -> None:
+        self.fetch_wait_ms = transport.fetch_wait_ms
+        self.outbox: Outbox = transport.outbox
+        self.continuity: Continuity = transport.continuity
+        self.lease = Lease(transport.app.conf.broker_session_timeout)
+        self.fetch_idle = asyncio.Event()
+        self.fetch_idle.set()
+        self.polls = 0
+        self.due: dict[TP, int] = {}  # the offset to be handed over next, acknowledged topics
+        self._settling = asyncio.Lock()
+        self._drops: dict[TP, Callable[[], None]] = {}  # the queue keeps callbacks in a set
+        super().__init__(transport, *args, **kwargs)
+
+    def _new_consumer_thread(self) -> LeanThread:
+        return LeanThread(self, loop=self.loop, beacon=self.beacon)
+
+    # ---- commit: outputs durable, then state, then offsets ----------------------------------
+
+    async def settle(self) -> None:
+        """Wait for outputs, then write what the tables owe.
+
+        What is owed is taken together with the outputs in one step of the loop, and agents
+        send before they keep: the state written here never runs ahead of its outputs.
+
+        Raises: LostSession, or what the producer raised; nothing may be committed then.
+        """
+        async with self._settling:
+            tables = [table for table in self.app.tables.values() if isinstance(table, LateTable)]
+            owed = [(table, table.take_owed()) for table in tables]
+            try:
+                await self.outbox.delivered()
+                for table, rows in owed:
+                    await table.write(rows, self._may_write)
+            except BaseException:
+                for table, rows in owed:
+                    table.put_back(rows)
+                raise
+
+    async def _may_write(self) -> None:
+        """Wait while it is unsure whether the session still holds (a silent broker).
+
+        Raises: LostSession once the group is known to have gone on without us.
+        """
+        generation = self.app.consumer_generation_id
+        while not self.lease.holds(generation):
+            if self.lease.lost(generation):
+                raise LostSession(
+                    f"generation {generation} of group {self.app.conf.id} is over: "
+                    "rows not written, the partitions' next owner reads the events again"
+                )
+            await asyncio.sleep(0.05)
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        try:
+            await self.settle()
+        except LostSession as lost:
+            log.warning("not committed", why=str(lost))
+            return False
+        except Exception as problem:  # noqa: BLE001  # whatever it was, these offsets stay uncommitted and the worker ends
+            log.critical(
+                "outputs or state could not be written: nothing is committed, the worker ends "
+                "and its events are read again",
+                why=repr(problem),
+            )
+            await self.crash(problem)
+            return False
+        done: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        return done
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """End the loop body in progress and commit it while the partitions are still ours."""
+        if not self.app.should_stop and self.assignment():
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            self.app.flow_control.clear()
+            await self.wait_empty()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        ours, acknowledged = self.assignment(), self.app.topics.acks_enabled_for
+        self.due = {
+            ensure_TP(tp): at
+            for tp, at in self._read_offset.items()
+            if at is not None and tp in ours and acknowledged(tp.topic)
+        }
+        self.continuity.sought(self.due)
+
+    def ack_many(self, messages: list[Any]) -> None:
+        """Acknowledge a loop body's messages: Message.ack and Consumer.ack in one step."""
+        with ack_lock:
+            for message in messages:
+                self._ack_one(message)
+            self._unacked_messages.discard(messages[-1])
+            waiter = self._waiting_for_ack
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _ack_one(self, message: Any) -> None:
+        message.refcount = max(message.refcount - 1, 0)
+        if message.acked or message.refcount:
+            return
+        message.acked = True
+        tp, offset = message.tp, message.offset
+        committed, index = self._committed_offset[tp], self._acked_index[tp]
+        if (committed is None or offset >= committed) and offset not in index:
+            index.add(offset)
+            self._acked[tp].append(offset)
+            self._n_acked += 1
+
+    # ---- fetch ------------------------------------------------------------------------------
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
+        """As stock, but tells recovery when no fetch is under way."""
+        self.fetch_idle.clear()
+        try:
+            return await super()._getmany(active_partitions, timeout)
+        finally:
+            self.fetch_idle.set()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        stopped, ended = self._stopped.is_set, fetcher._stopped.is_set
+        try:
+            while not (stopped() or ended()):
+                await self._poll()
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+        except Exception as problem:
+            log.critical("the fetcher failed: the worker ends", why=repr(problem))
+            await self.crash(problem)
+            raise
+        finally:
+            self.diag.unset_flag(CONSUMER_FETCHING)
+
+    async def _poll(self) -> None:
+        """Fetch once, and hand over what came unless a rebalance has come between.
+
+        What is then thrown away is read again: each rebalance ends with a seek.
+        """
+        self.diag.set_flag(CONSUMER_FETCHING)
+        records, active = await self._wait_next_records(_POLL_S)
+        generation = self.app.consumer_generation_id
+        self.polls += 1
+        await asyncio.sleep(0)
+        if records is None or self.should_stop:
+            return
+        for tp, batch in records.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                await self._hand_over(ensure_TP(tp), batch, generation)
+        self.diag.unset_flag(CONSUMER_FETCHING)
+
+    async def _hand_over(self, tp: TP, records: Iterable[Any], generation: int) -> None:
+        if self._commit_every is not None and self._n_acked >= self._commit_every:
+            self._n_acked = 0
+            await self.commit()
+        messages = await self._messages(tp, records, generation)
+        if not messages:
+            return
+        conductor: Any = self.app.topics
+        channels = conductor._tp_index.get(tp) or ()
+        if len(channels) == 1:
+            await self.wait_first(
+                self._enqueue(tp, messages, next(iter(channels))), self.suspend_flow.wait()
+            )
+            return
+        for message in messages:  # several agents on one topic: the stock way
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            self._was_read(tp, message.offset)
+
+    def _was_read(self, tp: TP, offset: int) -> None:
+        self._read_offset[tp] = offset
+        if self.app.topics.acks_enabled_for(tp.topic):
+            self.due[tp] = offset + 1
+
+    async def _messages(self, tp: TP, records: Iterable[Any], generation: int) -> list[Any]:
+        """Messages from the read position on; holes in the log count as acknowledged."""
+        at, messages = self._read_offset[tp], []
+        acknowledged = self.app.topics.acks_enabled_for(tp.topic)
+        for record in records:
+            if at is not None and record.offset < at:
+                continue
+            if at is not None and record.offset - at > 1 and acknowledged:
+                # Stock adds the record itself to the hole, which acknowledges it unread.
+                await self._add_gap(tp, at + 1, record.offset - 1)
+            message = self._to_message(tp, record)
+            message.generation_id = generation
+            messages.append(message)
+            at = record.offset
+        return messages
+
+    async def _enqueue(self, tp: TP, messages: list[Any], channel: Any) -> None:
+        """Put all into the agent's queue, waiting for room where there is none."""
+        app, queue = self.app, channel.queue
+        await app.flow_control.acquire()
+        await app.producer.buffer.wait_until_ebb()
+        for message in messages:
+            message.refcount += 1
+        events = [Event(app, m.key, m.value, m.headers, m) for m in messages]
+        drop = self._drops.setdefault(tp, lambda: self.on_buffer_drop(tp))
+        first, generation = 0, messages[0].generation_id
+        while first < len(events):
+            if not self.flow_active or app.consumer_generation_id != generation:
+                return  # a rebalance came between: positions are about to move
+            room = queue.maxsize - queue.qsize() if queue.maxsize else len(events)
+            if room <= 0:
+                if not await _put(queue, events[first]):
+                    return
+                first += 1
+                continue
+            if queue.in_pressure_high_state(drop):
+                self.on_buffer_full(tp)
+            _put_many(queue, events[first : first + room])
+            first += room
+        self._was_read(tp, messages[-1].offset)
+
+
+async def _put(queue: Any, event: Any) -> bool:
+    """Wait for room. False when the queue was cleared meanwhile: that cancels its putters,
+    so the put has to be a task of its own.
+    """
+    put = asyncio.ensure_future(queue.put(event))
+    try:
+        await asyncio.wait([put])
+    except asyncio.CancelledError:  # the flow is suspended
+        put.cancel()
+        raise
+    return not put.cancelled()
+
+
+def _put_many(queue: Any, events: list[Any]) -> None:
+    """FlowControlQueue.force_put_nowait for many."""
+    queue._queue.extend(events)
+    queue._unfinished_tasks += len(events)
+    queue._finished.clear()
+    queue._wakeup_next(queue._getters)
+
+
+class LeanTransport(driver.Transport):
+    """Makes lean consumers, and carries what they need."""
+
+    Consumer = LeanConsumer
+
+    def __init__(
+        self, *args: Any, outbox: Outbox, continuity: Continuity, fetch_wait_ms: int, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.outbox = outbox
+        self.continuity = continuity
+        self.fetch_wait_ms = fetch_wait_ms

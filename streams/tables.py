@@ -1,0 +1,385 @@
+"""Group values in the one table: torn writes are finished on redelivery.
+
+A group (a telemetry key, an incident book) is a value of many rows, and its changelog is
+written row by row. A crash between two rows must not leave half of a value, so each row
+holds its current *and* its previous body, with the versions of both, and one marker row a
+group, written after all others are durable, says which version of each row counts:
+
+1. changed rows are written (current = new body, previous = what counts until now);
+2. the marker is written: from here on the new version counts, whole;
+3. rows that the value has no more are deleted.
+
+Until 2 is done every reader takes the previous bodies, and the marker's offsets have the
+same events applied again. Versions only grow, with the offsets applied, so a row that
+a worker wrote after it had lost its partitions can be told by its older version.
+
+Keys are ``<row>|<group>``, the marker's ``m|<group>``; numbers are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from models.errors import MalformedRecord
+from streams.delivery.late import Keeper, Row
+
+log = structlog.get_logger(__name__)
+
+S = TypeVar("S")
+
+FORMAT: Final = 1
+MARKER: Final = "m"
+MOST_BODY_BYTES: Final = 1_900_000
+"""Two of these fit into the largest changelog record."""
+
+_ROW: Final = struct.Struct(">BQQI")  # format, version, previous version, length of the body
+_MARKER: Final = struct.Struct(">BQBH")  # format, version, sources, rows
+_SOURCE: Final = struct.Struct(">BQ")  # index, offset
+_WANTED: Final = struct.Struct(">BQ")  # length of the name, version; the name follows
+
+
+class TableRows(Protocol):
+    """What is needed of streams.delivery.late.LateTable."""
+
+    keeper: Keeper | None
+
+    @property
+    def rows(self) -> dict[bytes, bytes]: ...
+    @property
+    def partition_by_key(self) -> dict[bytes, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One row as it lies in the table; ``previous_version`` 0 stands for none."""
+
+    version: int
+    current: bytes
+    previous_version: int = 0
+    previous: bytes = b""
+
+    def at(self, version: int) -> bytes | None:
+        """The body of that version, None when the row holds it no more."""
+        if version == self.version:
+            return self.current
+        return self.previous if version and version == self.previous_version else None
+
+    def encode(self) -> bytes:
+        head = _ROW.pack(FORMAT, self.version, self.previous_version, len(self.current))
+        return head + self.current + self.previous
+
+    @classmethod
+    def decode(cls, value: bytes) -> Body:
+        _known(value, _ROW.size)
+        _format, version, previous_version, length = _ROW.unpack_from(value)
+        at = _ROW.size + length
+        return cls(version, value[_ROW.size : at], previous_version, value[at:])
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Which version of each row counts, and the last offset applied of each source."""
+
+    version: int
+    offsets: Mapping[int, int]
+    wanted: Mapping[str, int]
+
+    def encode(self) -> bytes:
+        parts = [_MARKER.pack(FORMAT, self.version, len(self.offsets), len(self.wanted))]
+        parts += [_SOURCE.pack(source, self.offsets[source]) for source in sorted(self.offsets)]
+        for name in sorted(self.wanted):
+            parts += [_WANTED.pack(len(name.encode()), self.wanted[name]), name.encode()]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, value: bytes) -> Marker:
+        _known(value, _MARKER.size)
+        _format, version, sources, rows = _MARKER.unpack_from(value)
+        at, offsets, wanted = _MARKER.size, {}, {}
+        for _ in range(sources):
+            source, offset = _SOURCE.unpack_from(value, at)
+            offsets[source], at = offset, at + _SOURCE.size
+        for _ in range(rows):
+            length, row_version = _WANTED.unpack_from(value, at)
+            at += _WANTED.size
+            wanted[value[at : at + length].decode()] = row_version
+            at += length
+        return cls(version, offsets, wanted)
+
+
+def _known(value: bytes, least_bytes: int) -> None:
+    if len(value) < least_bytes or value[0] != FORMAT:
+        raise MalformedRecord(
+            "unknown-schema",
+            f"a table row of format {value[:1].hex() or 'none'}, this release reads {FORMAT}: "
+            "it was written by a newer release; run that one",
+        )
+
+
+@dataclass(slots=True)
+class _Live(Generic[S]):
+    """A group as agents see it; ``state`` None is a group that was dropped."""
+
+    state: S | None
+    offsets: dict[int, int]
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one commit writes, and for which groups."""
+
+    groups: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    phases: tuple[tuple[Row, ...], ...] = ()
+
+
+@dataclass(slots=True)
+class _Phases:
+    rows: list[Row] = field(default_factory=list)
+    markers: list[Row] = field(default_factory=list)
+    deletes: list[Row] = field(default_factory=list)
+
+    def frozen(self) -> tuple[tuple[Row, ...], ...]:
+        return (tuple(self.rows), tuple(self.markers), tuple(self.deletes))
+
+
+class Rows(Generic[S]):
+    """Values by group, kept in one table; it fills the table's changelog at each commit.
+
+    ``pack`` gives a value's rows by name, ``unpack`` the value of these rows; a state is
+    never changed in place. ``sources`` are the topics whose offsets are kept, in an order
+    that must stay: only append.
+    """
+
+    def __init__(
+        self,
+        table: TableRows,
+        pack: Callable[[S], Mapping[str, bytes]],
+        unpack: Callable[[dict[str, bytes]], S],
+        sources: Sequence[str],
+        *,
+        damaged: Callable[[str], None] = lambda _group: None,
+    ) -> None:
+        """``damaged`` counts groups that had to start anew (a late writer's doing)."""
+        self._table = table
+        self._pack = pack
+        self._unpack = unpack
+        self._sources = {topic: index for index, topic in enumerate(sources)}
+        self._damaged = damaged
+        self._live: dict[str, _Live[S]] = {}
+        self._changed: set[str] = set()
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._orphans: set[str] = set()
+        table.keeper = self
+        self.recovered()
+
+    # ---- for agents -------------------------------------------------------------------------
+
+    def get(self, group: str) -> S | None:
+        """The group's value, None when there is none."""
+        live = self._alive(group)
+        return live.state if live is not None else None
+
+    def applied(self, group: str) -> Mapping[int, int]:
+        """The last offset applied, by source index; empty for an unknown group."""
+        live = self._alive(group)
+        return live.offsets if live is not None else {}
+
+    def seen(self, event: Any, group: str) -> bool:
+        """True for an event that is in the group's value already: it came again."""
+        source = self._sources[event.message.topic]
+        offset: int = event.message.offset
+        return offset <= self.applied(group).get(source, -1)
+
+    def keep(self, event: Any, group: str, state: S, offset: int) -> None:
+        """The group's new value after all events up to ``offset`` of the event's topic.
+
+        Once for a group and batch, after the outputs were sent. Raises: KeyError for
+        an event of a topic that is not among the sources.
+        """
+        self._set(event, group, state, offset)
+
+    def drop(self, event: Any, group: str, offset: int) -> None:
+        """The group is gone; its rows are deleted with the next commit."""
+        self._set(event, group, None, offset)
+
+    def groups(self, partition: int) -> Iterator[str]:
+        """Every group of one partition, in no order."""
+        for group in list(self._names.keys() | self._live.keys()):
+            if self._partition_of(group) == partition and self.get(group) is not None:
+                yield group
+
+    def _set(self, event: Any, group: str, state: S | None, offset: int) -> None:
+        message = event.message
+        source, offsets = self._sources[message.topic], dict(self.applied(group))
+        offsets[source] = max(offset, offsets.get(source, -1))
+        self._live[group] = _Live(state, offsets, message.partition)
+        self._changed.add(group)
+
+    def _partition_of(self, group: str) -> int | None:
+        live = self._live.get(group)
+        if live is not None:
+            return live.partition
+        return self._table.partition_by_key.get(_key(MARKER, group))
+
+    # ---- reading ----------------------------------------------------------------------------
+
+    def _alive(self, group: str) -> _Live[S] | None:
+        live = self._live.get(group)
+        if live is None:
+            live = self._read(group)
+            if live is not None:
+                self._live[group] = live
+        return live
+
+    def _read(self, group: str) -> _Live[S] | None:
+        marker = self._marker(group)
+        if marker is None:
+            return None
+        bodies = {name: self._wanted(group, name, marker) for name in marker.wanted}
+        whole = {name: body for name, body in bodies.items() if body is not None}
+        if len(whole) < len(bodies):
+            self._damaged(group)
+            log.error(
+                "a group's rows do not belong together, it starts anew: a worker wrote after "
+                "it had lost its partitions; look for hosts that slept or clocks that jumped",
+                group=group, rows=sorted(bodies.keys() - whole.keys()),
+            )  # fmt: skip  # one line of fields
+            return None
+        partition = self._table.partition_by_key[_key(MARKER, group)]
+        return _Live(self._unpack(whole), dict(marker.offsets), partition)
+
+    def _marker(self, group: str) -> Marker | None:
+        value = self._table.rows.get(_key(MARKER, group))
+        return Marker.decode(value) if value is not None else None
+
+    def _wanted(self, group: str, name: str, marker: Marker | None) -> bytes | None:
+        """The body of a row that counts, None where there is none."""
+        value = self._table.rows.get(_key(name, group))
+        if value is None or marker is None or name not in marker.wanted:
+            return None
+        return Body.decode(value).at(marker.wanted[name])
+
+    # ---- for the table ----------------------------------------------------------------------
+
+    def take_owed(self) -> Settlement:
+        """What the next commit must write; the groups count as unchanged from here on."""
+        phases = _Phases()
+        groups, self._changed = tuple(sorted(self._changed)), set()
+        orphans, self._orphans = tuple(sorted(self._orphans)), set()
+        for group in groups:
+            self._owe(group, self._live[group], phases)
+        for group in orphans:
+            if group not in self._live:
+                self._delete(group, self._names[group], phases)
+        return Settlement(groups, orphans, phases.frozen())
+
+    def _owe(self, group: str, live: _Live[S], phases: _Phases) -> None:
+        old = self._marker(group)
+        bodies = dict(self._pack(live.state)) if live.state is not None else {}
+        if live.state is None:
+            if old is not None:
+                phases.markers.append(Row(live.partition, _key(MARKER, group), None))
+        else:
+            marker = self._owe_rows(group, live, bodies, old, phases)
+            phases.markers.append(Row(live.partition, _key(MARKER, group), marker.encode()))
+        self._delete(group, self._names[group] - bodies.keys(), phases, live.partition)
+
+    def _owe_rows(
+        self, group: str, live: _Live[S], bodies: dict[str, bytes], old: Marker | None,
+        phases: _Phases,
+    ) -> Marker:  # fmt: skip  # two lines say as much
+        version, wanted = self._next_version(group, live, old), {}
+        for name, body in bodies.items():
+            _check(group, name, body)
+            counts = self._wanted(group, name, old)
+            if old is not None and counts == body:
+                wanted[name] = old.wanted[name]
+                continue
+            wanted[name] = version
+            row = Body(version, body)
+            if old is not None and counts is not None:
+                row = Body(version, body, old.wanted[name], counts)
+            phases.rows.append(Row(live.partition, _key(name, group), row.encode()))
+        return Marker(version, live.offsets, wanted)
+
+    def _next_version(self, group: str, live: _Live[S], old: Marker | None) -> int:
+        """Grows with the offsets, and past every row that a torn write has left."""
+        grown = sum(offset + 1 for offset in live.offsets.values())
+        rows = (self._table.rows.get(_key(name, group)) for name in self._names[group])
+        left = (Body.decode(value).version + 1 for value in rows if value is not None)
+        return max(grown, old.version + 1 if old is not None else 1, *left)
+
+    def _delete(
+        self, group: str, names: set[str], phases: _Phases, partition: int | None = None
+    ) -> None:
+        for name in sorted(names):
+            key = _key(name, group)
+            at = self._table.partition_by_key.get(key, partition)
+            if at is not None and key in self._table.rows:
+                phases.deletes.append(Row(at, key, None))
+
+    def settled(self, owed: Settlement) -> None:
+        """All phases are durable, and in the table."""
+        for group in (*owed.groups, *owed.orphans):
+            marker = self._marker(group)
+            self._names[group] = set(marker.wanted) if marker is not None else set()
+            if marker is None:
+                del self._names[group]
+                if group not in self._changed:
+                    self._live.pop(group, None)
+
+    def put_back(self, owed: Settlement) -> None:
+        """The commit failed: what was owed still is."""
+        self._changed |= {group for group in owed.groups if group in self._live}
+        self._orphans |= set(owed.orphans)
+        self._index()
+
+    def forget(self, _keep: frozenset[int]) -> None:
+        """A rebalance: what was not committed is read again, the rest is in the table."""
+        self._live.clear()
+        self._changed.clear()
+        self._orphans.clear()
+
+    def recovered(self) -> None:
+        """The table is what the changelog says; rows without a marker are left-overs."""
+        self.forget(frozenset())
+        self._index()
+        rows = self._table.rows
+        self._orphans = {group for group in self._names if _key(MARKER, group) not in rows}
+
+    def _index(self) -> None:
+        self._names.clear()
+        for key in self._table.rows:
+            name, _, group = key.partition(b"|")
+            names = self._names[group.decode()]
+            if name != MARKER.encode():
+                names.add(name.decode())
+
+    def newer(self, old: bytes, new: bytes) -> bool:
+        """False when ``new`` tells of an earlier version: a late writer's row."""
+        if old[:1] != new[:1] or new[:1] != bytes([FORMAT]):
+            return True  # another release's rows: the log's order counts
+        return new[1:9] >= old[1:9]
+
+
+def _key(name: str, group: str) -> bytes:
+    return f"{name}|{group}".encode()
+
+
+def _check(group: str, name: str, body: bytes) -> None:
+    if name == MARKER or "|" in name or not 0 < len(name.encode()) < 256:
+        raise ValueError(f"row name {name!r} of group {group}: short, without '|', not 'm'")
+    if len(body) > MOST_BODY_BYTES:
+        raise MalformedRecord(
+            "oversized",
+            f"row {name!r} of group {group} has {len(body)} bytes, at most {MOST_BODY_BYTES}: "
+            "split it into several rows",
+        )
