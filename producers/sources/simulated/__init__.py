@@ -1,0 +1,6 @@
+"""A fleet that exists only here: for showing, trying and testing, without Docker."""
+
+from producers.sources.simulated.fleet import Fleet
+from producers.sources.simulated.stories import STORIES, Running, Story
+
+__all__ = ["STORIES", "Fleet", "Running", "Story"]
