@@ -48,6 +48,7 @@ _PUBLIC_BYTES: Final = 32
 class Role(StrEnum):
     GOVERNOR = "governor"  # signs orders and the heads of evidence
     OPERATOR = "operator"  # signs control words
+    TRAINER = "trainer"  # signs the manifests of models
     VIEWER = "viewer"  # proves who looked; may order nothing
 
 
@@ -227,13 +228,14 @@ def revoke(directory: Path, key: str, now_ns: int) -> TrustedKey:
 
 
 def ensure(directory: Path, now_ns: int) -> tuple[str, ...]:
-    """What one machine needs to begin: a governor's key, an operator's, the deployment's.
+    """What one machine needs to begin: a governor's key, an operator's, a trainer's, and the
+    deployment's.
 
     Returns what was made; nothing that exists is touched.
     """
     made = [
         create(directory, role.value, role, now_ns).key
-        for role in (Role.GOVERNOR, Role.OPERATOR)
+        for role in (Role.GOVERNOR, Role.OPERATOR, Role.TRAINER)
         if not private_file(directory, role.value).exists()
     ]
     if not (directory / DEPLOYMENT_KEY_FILE).exists():

@@ -52,6 +52,9 @@ class TopicPlan(Table):
     replication: Annotated[int, Field(ge=0, le=10)] = 0
     """Copies of each partition; 0 leaves it to the broker's default.replication.factor. Use
     3 where there are three brokers; two of them must then have what is acknowledged."""
+    create_changelogs: bool = True
+    """Workers create their own changelog topics. False where only an administrator may, and
+    on librdkafka's embedded broker, which creates what is written to."""
     most_bytes: Annotated[int, Field(ge=1 << 16)] = 4 << 20
     """The largest message; a batch of 1,000 samples takes about 200 KB."""
     telemetry_days: Days = 3.0

@@ -117,6 +117,10 @@ class Summary:
     totals: dict[str, float]
     model: str = ""
 
+    @property
+    def group(self) -> str:
+        return telemetry_key(self.scope, self.lineage, self.role)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -1,0 +1,1 @@
+"""The Faust agents: read, call the core, send on."""

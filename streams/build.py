@@ -1,0 +1,155 @@
+"""The one place that creates an app and hands each part what it needs."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import faust
+from confluent_kafka import Consumer, KafkaException
+from models.detectors.forest import Forest
+
+from models.contract import Topics
+from models.detection import Detection
+from models.errors import BrokerUnreachable, ConfigurationError
+from models.pipeline import Core, Models
+from models.records.manifest import Manifest
+from models.settings import Kafka
+from models.state import pack, unpack
+from streams.agents import judge
+from streams.delivery.app import (
+    Delivery,
+    continuity_of,
+    make_app,
+    make_table,
+    outbox_of,
+)
+from streams.delivery.rejected import Rejects
+from streams.keys import TrustFile
+from streams.meters import Meters
+from streams.settings import Settings
+from streams.stores.models import ModelFollower, ModelStore
+from streams.tables import Rows
+
+_ASK_S: Final = 15.0
+
+
+def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
+    """The judge's app, not started. Raises: BrokerUnreachable, ConfigurationError."""
+    topics = Topics(settings.topic_prefix)
+    partitions = partitions_of(settings.kafka, topics.telemetry)
+    app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
+    table = make_table(app, "baselines", partitions)
+    rows = Rows(table, pack, unpack, [topics.telemetry])
+    cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    follower = model_follower(settings, clock)
+
+    @app.task
+    async def _follow_models() -> None:
+        # Before the first event: what is judged without its model would be judged otherwise
+        # on redelivery.
+        follower.start(cores.use)
+
+    def judge_of() -> judge.Judge:
+        outbox = outbox_of(app)
+        rejects = Rejects(
+            outbox, topics.rejected, by="worker",
+            counted=lambda fault: meters.rejected.labels(fault).inc(),
+        )  # fmt: skip  # one line a thought
+        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters)
+
+    judge.attach(app, judge_of, topics.telemetry)
+    return app
+
+
+def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollower:
+    """What keeps a worker's models up with the models topic."""
+    return ModelFollower(
+        settings.kafka.librdkafka(), Topics(settings.topic_prefix).models, settings.scope,
+        store=ModelStore(settings.models_dir), trust=TrustFile(settings.keys_dir, clock),
+        opened=opened,
+    )  # fmt: skip  # one line a thought
+
+
+def opened(manifest: Manifest, content: bytes) -> Forest:
+    """The forest of a manifest's file. Raises: UntrustedFile when they do not fit."""
+    raise NotImplementedError
+
+
+class _Cores:
+    """The core as it is now; replaced whole, so that no batch sees half of a change."""
+
+    def __init__(self, detection: Detection) -> None:
+        self._core = Core(detection=detection)
+
+    def current(self) -> Core:
+        return self._core
+
+    def use(self, active: tuple[tuple[Manifest, Any], ...]) -> None:
+        self._core = replace(self._core, models=Models())
+
+
+# ---- Kafka ------------------------------------------------------------------------------------
+
+
+def delivery_of(settings: Settings, part: Any) -> Delivery:
+    """How an app of ours talks to Kafka; ``part`` is settings.worker or settings.governor."""
+    return Delivery(
+        bootstrap=settings.kafka.bootstrap,
+        commit_interval_s=part.commit_interval_s,
+        session_timeout_s=part.session_timeout_s,
+        heartbeat_s=min(3.0, part.session_timeout_s / 4),
+        replication=max(settings.topics.replication, 1),
+        may_create_topics=settings.topics.create_changelogs,
+        credentials=credentials_of(settings.kafka),
+    )
+
+
+def credentials_of(kafka: Kafka) -> Any:
+    """The same settings in Faust's words; None for plain text."""
+    context = ssl_context_of(kafka) if kafka.uses_ssl else None
+    if kafka.uses_sasl:
+        return faust.SASLCredentials(
+            username=kafka.username, password=kafka.secret(), mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )  # fmt: skip  # one line a thought
+    return faust.SSLCredentials(context) if context else None
+
+
+def ssl_context_of(kafka: Kafka) -> ssl.SSLContext:
+    """Raises: ConfigurationError when a certificate or key can't be read."""
+    try:
+        context = ssl.create_default_context(cafile=kafka.ca_file)
+        if kafka.certificate_file and kafka.key_file:
+            context.load_cert_chain(kafka.certificate_file, kafka.key_file)
+    except OSError as problem:
+        raise ConfigurationError(
+            f"certificates of kafka ({kafka.ca_file}, {kafka.certificate_file}, "
+            f"{kafka.key_file}): {problem}"
+        ) from problem
+    return context
+
+
+def partitions_of(kafka: Kafka, topic: str) -> int:
+    """How many partitions a topic has. Raises: BrokerUnreachable, with what to do."""
+    # A consumer creates no topic by asking for it: one with the broker's default number of
+    # partitions could never be put right.
+    consumer = Consumer({**kafka.librdkafka(), "group.id": "plimsoll-metadata"})
+    try:
+        found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+    except KafkaException as problem:
+        raise BrokerUnreachable(
+            f"Kafka at {kafka.bootstrap}: {problem.args[0].str()}; is kafka.bootstrap right "
+            "(plimsoll config show), is the broker up?"
+        ) from problem
+    finally:
+        consumer.close()
+    if found.error is not None or not found.partitions:
+        why = found.error.str() if found.error else "it has no partitions"
+        raise BrokerUnreachable(f"topic {topic}: {why}; run `plimsoll topics create` first")
+    return len(found.partitions)
+
+
+__all__ = ["continuity_of", "delivery_of", "judge_app", "model_follower", "partitions_of"]
