@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -86,6 +86,9 @@ class Gather(Table):
     batch_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 250
     """… or when its first sample has waited this long: what siblings do together is seen
     together."""
+    clock: Literal["wall", "log"] = "wall"
+    """What time it is: this machine's, or the newest that the frames' own timestamps tell,
+    for recorded or simulated telemetry that does not run at the wall clock's pace."""
     tick_s: Seconds = 5.0
     """Time between two ticks to every partition: how soon silence is noticed downstream."""
     future_s: Seconds = 300.0
