@@ -1,0 +1,320 @@
+"""The responder's process: orders in from Kafka, outcomes out, everything else in its store.
+
+A plain consumer of all partitions with offsets of its own: ten thousand hosts need no group
+to agree on anything. Without Kafka it goes on: what is in force ends in time, and outcomes
+wait in the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from models.contract import ONLY_PARTITION, PARTITIONER, Topics
+from models.records.codec import decode
+from models.records.order import Outcome
+from streams.meters import Meters
+from streams.responders.course import Course
+from streams.responders.reception import Reception, Refusal
+from streams.responders.store import Case, ResponderStore, Step
+
+Clock = Callable[[], int]
+
+POLL_S: Final = 0.1
+LOOK_AROUND_S: Final = 60.0
+"""How often the topic is asked for new partitions."""
+ASK_S: Final = 1.0
+"""How long Kafka may take to name partitions; what is due waits no longer than this."""
+AGAIN_S: Final = 5.0
+"""Pause before an end that did not succeed is tried again, or a position is noted."""
+HANDS: Final = 8
+"""Orders carried out at the same time; more wait their turn."""
+REMEMBER_NS: Final = 30 * 86_400 * 10**9
+"""Ended orders are forgotten after this; their deadline has long refused any replay."""
+
+log = structlog.get_logger(__name__)
+
+
+class Runner:
+    """Runs until ``stopping`` is set; a second run goes on where the first one ended."""
+
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        topics: Topics,
+        *,
+        reception: Reception,
+        course: Course,
+        store: ResponderStore,
+        meters: Meters,
+        clock: Clock,
+        stopping: threading.Event,
+    ) -> None:
+        self._topics = topics
+        self._reception = reception
+        self._course = course
+        self._store = store
+        self._meters = meters
+        self._clock = clock
+        self._stopping = stopping
+        self._orders = _Orders(kafka, topics.orders, store)
+        self._outbox = _Outbox(kafka, topics.outcomes, store, meters)
+        self._running: dict[str, Future[None]] = {}
+        self._not_before: dict[str, float] = {}
+
+    def run(self) -> None:
+        self._store.forget(self._clock() - REMEMBER_NS)
+        with ThreadPoolExecutor(HANDS, "respond") as hands, ThreadPoolExecutor(1, "slow") as slow:
+            self._hands, self._slow = hands, slow
+            try:
+                self._resume()
+                while not self._stopping.is_set():
+                    self._once()
+            finally:
+                self._stopping.set()  # hands that wait for a silent engine let go
+        self._outbox.close()
+        self._orders.close()
+
+    def _once(self) -> None:
+        message = self._orders.next(POLL_S)
+        if message is not None:
+            self._take(message)
+        self._end_due()
+        self._outbox.send()
+        self._tidy()
+
+    def _resume(self) -> None:
+        """A crash left these; nothing new is done before they are under way."""
+        for case in self._store.unfinished():
+            log.info("order resumed", order=case.uid, step=case.step, subject=case.order.subject)
+            self._hand(case.uid, self._course.run)
+
+    # ---- orders ---------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        place = _place(message)
+        if not self._reception.addressed(_key(message)):
+            self._meters.records.labels("order-elsewhere").inc()
+            self._orders.passed(*place[1:])
+            return
+        found = self._reception.received(message.value(), self._store)
+        if isinstance(found, Refusal):
+            self._refuse(place, found)
+            return
+        order = found.order
+        self._meters.records.labels("order").inc()
+        self._store.receive(place, Case(order, found.sha256, self._clock()))
+        log.info("order received", order=order.uid, action=order.action, subject=order.subject)
+        self._hand(order.uid, self._course.run)
+
+    def _refuse(self, place: tuple[str, int, int], refusal: Refusal) -> None:
+        topic, part, following = place
+        order = refusal.order
+        log.warning(
+            "order refused", reason=refusal.why, why=refusal.detail,
+            record=f"{topic}[{part}]@{following - 1}", payload_sha256=refusal.sha256,
+            order=order.uid if order else "", subject=order.subject if order else "",
+        )  # fmt: skip  # pairs in lines
+        self._meters.rejected.labels(refusal.why).inc()
+        outcome = refusal.outcome(self._clock())
+        self._store.receive(place, tell=() if outcome is None else (outcome,))
+
+    def _end_due(self) -> None:
+        now = time.monotonic()
+        for case in self._store.due(self._clock()):
+            if not self._busy(case.uid) and self._not_before.get(case.uid, 0.0) <= now:
+                self._not_before[case.uid] = now + AGAIN_S
+                self._hand(case.uid, self._course.end)
+
+    def _hand(self, uid: str, work: Callable[[str], Case | None]) -> None:
+        if not self._busy(uid):
+            self._running[uid] = self._hands.submit(self._work, uid, work)
+
+    def _busy(self, uid: str) -> bool:
+        return uid in self._running and not self._running[uid].done()
+
+    def _tidy(self) -> None:
+        self._running = {uid: work for uid, work in self._running.items() if not work.done()}
+        late = time.monotonic() - AGAIN_S
+        self._not_before = {uid: at for uid, at in self._not_before.items() if at > late}
+
+    def _work(self, uid: str, work: Callable[[str], Case | None]) -> None:
+        try:
+            case = work(uid)
+            self._outbox.send()
+            if case is not None and case.step is Step.TOLD:
+                self._slow.submit(self._follow_up, uid)
+        except Exception:  # a full disk, a locked store: said, and the case stays as it is
+            log.exception("response interrupted", order=uid, todo="restart once it is mended")
+
+    def _follow_up(self, uid: str) -> None:
+        try:
+            if not self._stopping.is_set():
+                self._course.follow_up(uid)
+        except Exception:  # the isolation stands; only this evidence is late
+            log.exception("slow evidence interrupted", order=uid, todo="restart to try again")
+
+
+class _Orders:
+    """All partitions of the orders topic, from where the store says."""
+
+    def __init__(self, kafka: Mapping[str, str], topic: str, store: ResponderStore) -> None:
+        self._topic = topic
+        self._store = store
+        self._consumer = Consumer(
+            {
+                **kafka,
+                "group.id": "plimsoll-respond",  # asked for by the library; no group is joined
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "error_cb": _unreachable,
+            }
+        )
+        self._assigned: set[int] = set()
+        self._look_at = 0.0
+        self._passed: dict[int, int] = {}
+        self._note_at = time.monotonic() + AGAIN_S
+
+    def next(self, wait_s: float) -> Message | None:
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + (LOOK_AROUND_S if self._assign() else ASK_S)
+        if now >= self._note_at:
+            self._note()
+        message = self._consumer.poll(wait_s)
+        if message is None or message.error() is None:
+            return message
+        log.warning("orders cannot be read", why=str(message.error()), topic=self._topic)
+        return None
+
+    def passed(self, part: int, following: int) -> None:
+        """Others' orders: noted now and then, for passing them again costs nothing."""
+        self._passed[part] = following
+
+    def close(self) -> None:
+        self._note()
+        self._consumer.close()
+
+    def _assign(self) -> bool:
+        """Take the partitions that are new; whether the topic could be asked."""
+        try:
+            found = self._consumer.list_topics(self._topic, ASK_S).topics[self._topic]
+        except KafkaException as problem:
+            log.warning(
+                "kafka unreachable", why=str(problem), topic=self._topic,
+                todo="check the brokers; what is in force still ends in time",
+            )  # fmt: skip  # pairs in lines
+            return False
+        if found.error is not None:
+            log.warning("no orders topic yet", why=str(found.error), topic=self._topic)
+            return False
+        new = sorted(set(found.partitions) - self._assigned)
+        if new:
+            known = self._store.offsets(self._topic)
+            starts = [TopicPartition(self._topic, p, known.get(p, _BEGINNING)) for p in new]
+            self._consumer.incremental_assign(starts)
+            self._assigned.update(new)
+            log.info("orders followed", topic=self._topic, partitions=len(self._assigned))
+        return True
+
+    def _note(self) -> None:
+        self._note_at = time.monotonic() + AGAIN_S
+        known = self._store.offsets(self._topic)
+        for part, following in self._passed.items():
+            if following > known.get(part, 0):
+                self._store.receive((self._topic, part, following))
+        self._passed.clear()
+
+
+class _Outbox:
+    """Outcomes from the store to the broker; gone from the store once the broker has them."""
+
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str, store: ResponderStore, meters: Meters
+    ) -> None:
+        self._topic = topic
+        self._store = store
+        self._meters = meters
+        self._lock = threading.Lock()
+        self._under_way: set[int] = set()
+        self._producer = Producer(
+            {
+                **kafka,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": PARTITIONER,
+                "linger.ms": 0,
+                "message.timeout.ms": 30_000,
+                "error_cb": _unreachable,
+            }
+        )
+
+    def send(self) -> None:
+        """Hand over what is new; never waits. Delivery is noted whenever this is called."""
+        with self._lock:
+            for number, body in self._store.untold():
+                if number not in self._under_way:
+                    self._produce(number, body)
+            self._producer.poll(0)
+
+    def close(self) -> None:
+        self.send()
+        self._producer.flush(5.0)
+
+    def _produce(self, number: int, body: bytes) -> None:
+        outcome = decode(Outcome, body)
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            self._under_way.discard(number)
+            if error is None:
+                self._store.told(number)
+                self._count(outcome)
+            else:
+                log.warning("outcome waits in the store", order=outcome.order, why=str(error))
+
+        try:
+            self._producer.produce(
+                self._topic,
+                body,
+                outcome.incident.encode(),
+                partition=ONLY_PARTITION,
+                on_delivery=delivered,
+                timestamp=outcome.at_ns // 10**6,
+            )
+        except BufferError:
+            return  # full: the next call hands it over
+        self._under_way.add(number)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._meters.outcomes.labels(outcome.action, outcome.status).inc()
+        if outcome.verified is False:
+            self._meters.unverified.labels(outcome.action).inc()
+        elif outcome.verified and not outcome.uid.endswith("/evidence"):
+            self._meters.answered_s.observe(outcome.took_s)
+
+
+_BEGINNING: Final = -2  # OFFSET_BEGINNING, which confluent_kafka does not type
+
+
+def _unreachable(error: KafkaError) -> None:
+    log.warning("kafka trouble", why=str(error), todo="check the brokers")
+
+
+def _place(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and the offset that follows."""
+    topic, part, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert part is not None
+    assert offset is not None
+    return topic, part, offset + 1
+
+
+def _key(message: Message) -> bytes | None:
+    key: Any = message.key()
+    return key.encode() if isinstance(key, str) else key
