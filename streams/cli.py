@@ -1,0 +1,160 @@
+"""The ``plimsoll`` command, put together from the entry points ``plimsoll.commands``.
+
+A sub-command is loaded when it is called, so that the collector on every host never imports
+what only judges need. Exit codes: 0 it worked; 1 it failed, or found something wrong; 2 it
+was called or configured wrongly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from models.errors import BrokerUnreachable, ConfigurationError, PlimsollError
+
+COMMANDS: Final = "plimsoll.commands"
+
+_SEE, _RUN, _WORK, _SET = "Try", "Run the parts", "Work with what they find", "Set up"
+LISTED: Final = {
+    "demo": (_SEE, "A simulated fleet, attacked and answered, on a broker of its own"),
+    "up": (_RUN, "All parts on this machine, on a real Kafka and its container engine"),
+    "collect": (_RUN, "Collector: what this host's containers do, to Kafka"),
+    "gather": (_RUN, "Regroup all hosts' frames into batches per image"),
+    "worker": (_RUN, "Judge: hold the baselines, score what departs from them"),
+    "govern": (_RUN, "Governor: incidents, policy, signed orders, evidence"),
+    "respond": (_RUN, "Responder: carry out orders here, verify them, undo them in time"),
+    "alerts": (_WORK, "Follow the public alerts"),
+    "incident": (_WORK, "List, show, approve, release, dismiss, verify, report"),
+    "topics": (_SET, "Create, list and compare the topics"),
+    "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
+    "config": (_SET, "Show the settings in force and where each comes from"),
+    "version": (_SET, "Print the version"),
+}
+"""Panel and line of ``plimsoll --help``, so that listing commands loads none of them."""
+
+
+class LazyCommands(TyperGroup):
+    """A group whose commands are entry points."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        found = set(super().list_commands(ctx)) | set(_entries())
+        known = [name for name in LISTED if name in found]
+        return known + sorted(found - LISTED.keys())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if self._listing and cmd_name in LISTED:
+            panel, line = LISTED[cmd_name]
+            return TyperCommand(cmd_name, help=line, rich_help_panel=panel)
+        if (entry := _entries().get(cmd_name)) is not None:
+            return _loaded(entry)
+        return super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def plimsoll(
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="PLIMSOLL_CONFIG", help="Settings file (TOML).", show_default=False),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error.", show_default=False),
+    ] = None,
+) -> None:
+    """Plimsoll draws the load line for every container image, says when one container or
+    host leaves that line, acts within seconds, and proves that the act worked.
+
+    Settings come from flags, PLIMSOLL_… variables, the settings file and defaults, in this
+    order. Exit codes: 0 it worked · 1 it failed, or found something wrong · 2 it was called
+    or configured wrongly.
+    """
+    for name, value in (("PLIMSOLL_CONFIG", config), ("PLIMSOLL_LOGS__LEVEL", log_level)):
+        if value is not None:
+            os.environ[name] = str(value)  # where every command, and `up`'s children, look
+    from streams.settings import load
+
+    logs = load().logs
+    from streams.meters import configure_logs
+
+    configure_logs(logs.level, logs.form)
+
+
+@app.command("version")
+def print_version() -> None:
+    """Print the version."""
+    typer.echo(version("plimsoll"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    A PlimsollError ends as one line on standard error; with ``--json`` among the arguments
+    as one JSON document on standard output.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="plimsoll")
+    except PlimsollError as problem:
+        _tell(problem, as_json="--json" in given)
+        sys.exit(2 if isinstance(problem, ConfigurationError) else 1)
+
+
+def _tell(problem: PlimsollError, *, as_json: bool) -> None:
+    kind, message = type(problem).__name__, str(problem)
+    if as_json:
+        body = {"error": {"kind": kind, "message": message}}
+        typer.echo(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
+        return
+    lead = "" if isinstance(problem, ConfigurationError | BrokerUnreachable) else f"{kind}: "
+    typer.echo(f"plimsoll: {lead}{message}", err=True)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=COMMANDS)}
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    """The command that an entry point names: a typer.Typer, or a function.
+
+    Raises: ConfigurationError when it can't be loaded, with the cause.
+    """
+    try:
+        found: typer.Typer | Callable[..., Any] = entry.load()
+    except (ImportError, AttributeError) as problem:
+        raise ConfigurationError(
+            f"sub-command {entry.name!r} ({entry.value}) can't be loaded: {problem}; "
+            "install the package that offers it anew"
+        ) from problem
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer()
+        found.command(entry.name)(function)
+    found.pretty_exceptions_enable = False
+    command = typer.main.get_command(found)
+    command.name = entry.name
+    return command

@@ -1,0 +1,115 @@
+"""What is counted and how it is said: structlog lines, Prometheus counters, named once.
+
+Log lines go to standard error, results to standard output. Every line has an ``event`` from
+a fixed vocabulary (what docs/operations.md explains) and names the record, host or part
+that it is about. Nothing is ever labelled by container: that number has no bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from models.settings import SECRET_NAMES
+
+NOISY: Final = ("aiokafka", "faust", "mode", "urllib3", "docker")
+"""Libraries that log every request below warning; Faust's worker sets the root to debug."""
+
+MASKED: Final = "***"
+
+
+def configure_logs(level: str = "info", form: Literal["auto", "json", "text"] = "auto") -> None:
+    """One line an event on standard error, ours and the libraries' alike."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        mask_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, _renderer(text)],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _renderer(text),
+            ],
+        )
+    )
+    logging.basicConfig(level=number, handlers=[handler], force=True)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """A secret that somebody logs by its name does not leave."""
+    return {name: MASKED if name in SECRET_NAMES else value for name, value in line.items()}
+
+
+def _renderer(text: bool) -> Processor:
+    if text:
+        return structlog.dev.ConsoleRenderer(timestamp_key="ts", colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer(sort_keys=False)
+
+
+class Meters:
+    """Every counter of judge, governor and responder.
+
+    In a registry of its own, so that two parts (or two tests) in one process never share.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.records = self._counter("records", "Records taken in, by kind", "kind")
+        self.samples = self._counter("samples", "Samples judged")
+        self.rejected = self._counter("rejected", "Dead letters, by fault", "fault")
+        self.repeated = self._counter("repeated", "Records delivered again and passed over")
+        self.gaps = self._counter("offset_gaps", "Offsets that Kafka never handed over")
+        self.verdicts = self._counter("verdicts", "Verdicts above quiet, by level", "level")
+        self.findings = self._counter("findings", "Level changes, by level", "level")
+        self.late = self._counter("late_findings", "Findings too old to order anything")
+        self.incidents = self._counter("incidents", "Incidents, by what happened", "change")
+        self.orders = self._counter("orders", "Orders issued, by action", "action")
+        self.refusals = self._counter("refusals", "Orders that a guard withheld, by guard", "guard")
+        self.outcomes = self._counter("outcomes", "What became of orders", "action", "status")
+        self.unverified = self._counter("unverified", "Acts that could not be verified", "action")
+        self.groups = Gauge(
+            "plimsoll_groups", "Lineages and roles held by this worker", registry=self.registry
+        )
+        self.answered_s = Histogram(
+            "plimsoll_order_to_verified_seconds",
+            "From an order's arrival at the responder to the end of its verification",
+            buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"plimsoll_{name}", about, labels, registry=self.registry)
+
+    def serve(self, port: int) -> None:
+        """Prometheus' page on loopback; port 0 serves nothing."""
+        if port:
+            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+    def read(self, name: str, **labels: str) -> float:
+        """A counter's value now, 0 when it never moved; for tests and ``--json``."""
+        return self.registry.get_sample_value(f"plimsoll_{name}_total", labels) or 0.0
+
+
+def bound(**fields: Any) -> None:
+    """Name the part in every line that follows: ``bound(part="worker")``."""
+    structlog.contextvars.bind_contextvars(**fields)
