@@ -9,7 +9,7 @@ import orjson
 
 from models.errors import ContainerGone
 from models.records.order import Action, Check
-from streams.responders.base import About, ActionAbout, Acted, Phase, Piece, State, Undone
+from streams.responders.base import About, Acted, ActionAbout, Phase, Piece, State, Undone
 
 ABOUT: Final = About(
     name="simulated",
