@@ -20,12 +20,16 @@ class Detection:
     """Memory of the horizon that sees spikes and steps: a few samples at 1 and at 5 s."""
     slow_s: float = 40.0
     """Memory of the horizon that sees what is small but stays."""
-    resource_sustained_s: float = 25.0
-    """How long a resource must be past the line before it is a fault: work comes in bursts."""
+    memory_sustained_s: float = 25.0
+    """How long memory must be past the line before it is a fault."""
+    resource_sustained_s: float = 120.0
+    """The same for other resources: work comes in bursts, and a job may take a minute."""
     other_sustained_s: float = 10.0
     """The same for other magnitudes, when no fact speaks for them."""
     grace_s: float = 45.0
-    """Magnitudes of so young a container don't count: starting up is dear."""
+    """Magnitudes of so young a container condemn nothing: starting up is dear."""
+    young_s: float = 10.0
+    """Samples of a container younger than that (and four intervals) are not even learned."""
     block_intervals: int = 10
     """Samples a container in one block of learning: enough for a mean and a spread."""
     block_least_s: float = 10.0
@@ -35,6 +39,10 @@ class Detection:
     learn_container_blocks: int = 12
     """… and (container, block) pairs: three siblings know after four blocks what one knows
     after twelve."""
+    settle_blocks: int = 12
+    """Blocks before a resource may condemn alone …"""
+    settle_s: float = 180.0
+    """… and the container's age: caches fill and compilers warm up for minutes."""
     delay_blocks: int = 2
     """Blocks that wait before they teach, so that an incident can veto them."""
     learn_minutes_alone: float = 30.0

@@ -37,35 +37,42 @@ class Feature:
     says: str = ""
 
 
-_RESOURCE, _EGRESS, _INGRESS = Family.RESOURCE, Family.EGRESS, Family.INGRESS
+_CPU, _OUT, _IN = Family.RESOURCE, Family.EGRESS, Family.INGRESS
 
 MEASURED: Final = (
-    Feature("cpu_cores", "cores", _RESOURCE, 0.02, 0.10, says="CPU"),
-    Feature("cpu_throttled_ratio", "", _RESOURCE, 0.10, 0.15, additive=False, says="CPU throttled"),
-    Feature("memory_working_set_bytes", "B", _RESOURCE, 4e6, 0.03, says="memory in use"),
-    Feature("memory_limit_ratio", "", _RESOURCE, 0.10, 0.10, additive=False, says="memory limit used"),
-    Feature("disk_read_bytes_per_s", "B/s", _RESOURCE, 65_536, 0.20, says="disk reads"),
-    Feature("disk_write_bytes_per_s", "B/s", _RESOURCE, 65_536, 0.20, says="disk writes"),
-    Feature("network_receive_bytes_per_s", "B/s", _INGRESS, 2_048, 0.15, says="received"),
-    Feature("network_transmit_bytes_per_s", "B/s", _EGRESS, 2_048, 0.15, says="sent"),
-    Feature("network_receive_packets_per_s", "packets/s", _INGRESS, 10, 0.15, says="packets received"),
-    Feature("network_transmit_packets_per_s", "packets/s", _EGRESS, 10, 0.15, says="packets sent"),
-    Feature("network_connections_opened_per_s", "connections/s", _EGRESS, 1, 0.15, says="connections opened"),
-    Feature("network_peers", "peers", _EGRESS, 3, 0.15, says="peers talked to"),
-    Feature("processes", "processes", Family.PROCESS, 3, 0.10, says="processes"),
-)  # fmt: skip  # a table
+    Feature("cpu_cores", "cores", _CPU, 0.02, 0.10, says="CPU"),
+    Feature("cpu_throttled_ratio", "", _CPU, 0.1, 0.5, additive=False, says="CPU throttled"),
+    Feature("memory_working_set_bytes", "B", _CPU, 4e6, 0.03, says="memory in use"),
+    Feature("memory_limit_ratio", "", _CPU, 0.1, 0.1, additive=False, says="memory limit used"),
+    Feature("disk_read_bytes_per_s", "B/s", _CPU, 65_536, 0.2, says="disk reads"),
+    Feature("disk_write_bytes_per_s", "B/s", _CPU, 65_536, 0.2, says="disk writes"),
+    Feature("network_receive_bytes_per_s", "B/s", _IN, 2_048, 0.15, says="received"),
+    Feature("network_transmit_bytes_per_s", "B/s", _OUT, 2_048, 0.15, says="sent"),
+    Feature("network_receive_packets_per_s", "/s", _IN, 10, 0.15, says="packets received"),
+    Feature("network_transmit_packets_per_s", "/s", _OUT, 10, 0.15, says="packets sent"),
+    Feature("network_connections_opened_per_s", "/s", _OUT, 1, 0.2, says="connections opened"),
+    Feature("network_peers", "", _OUT, 3, 0.25, says="peers talked to"),
+    Feature("processes", "", Family.PROCESS, 3, 0.2, says="processes"),
+)
 """What collectors measure."""
 
 DERIVED: Final = (
-    Feature("network_transmit_bytes_per_packet", "B/packet", _EGRESS, 400, 0.10, "both", additive=False, says="bytes in a sent packet"),
-    Feature("network_transmit_bytes_per_received", "B/B", _EGRESS, 4, 0.15, additive=False, says="sent for each byte received"),
-)  # fmt: skip  # a table
+    Feature(
+        "network_transmit_bytes_per_packet", "B/packet", _OUT, 400, 0.1,
+        "both", additive=False, says="bytes in a sent packet",
+    ),
+    Feature(
+        "network_transmit_bytes_per_received", "B/B", _OUT, 4, 0.15,
+        additive=False, says="sent for each byte received",
+    ),
+)  # fmt: skip  # as compact as the table above
 """What follows from them: a tunnel of small packets and an answer without a question show
 here first, whatever the load.
 """
 
 FEATURES: Final = (*MEASURED, *DERIVED)
 NAMES: Final = tuple(feature.name for feature in FEATURES)
+SIZE: Final = len(NAMES)
 INDEX: Final = {name: at for at, name in enumerate(NAMES)}
 FLOORS: Final = np.array([feature.floor for feature in FEATURES])
 NOISE: Final = np.array([feature.noise for feature in FEATURES])

@@ -10,13 +10,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from models.detection import Detection
+from models.detectors.forest import Forest
 from models.errors import MalformedRecord
+from models.features import NAMES, SIZE, Array
+from models.judging import Bench, Said, judge_members, past_line
+from models.learning import (
+    MINUTE_NS,
+    block_s,
+    close_block,
+    close_minute,
+    forget,
+    meet_image,
+)
+from models.lineage import LineageState
+from models.magnitudes import Taken, Weighed, remembered, take, weigh
 from models.records.telemetry import Batch, Sightings, Tick
-from models.records.verdict import Finding, Summary, Verdict
-from models.state import LineageState
+from models.records.verdict import Finding, Level, Summary, Verdict
+from models.sightings import notice
+from models.silence import next_silence_ns, silent
 
 MOST_AHEAD_NS: Final = 300 * 10**9
+_LOOK_NS: Final = 5 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +62,33 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Forests by the event time from which each counts; none yet is fine."""
+    """Forests, each with the event time from which it counts; none yet is fine: the
+    distance then carries alone.
+    """
+
+    forests: tuple[tuple[int, Forest], ...] = ()
+
+    def active(self, at_ns: int) -> Forest | None:
+        """The forest that counts for an event time: the one that began last."""
+        begun = [(from_ns, at) for at, (from_ns, _) in enumerate(self.forests) if from_ns <= at_ns]
+        return self.forests[max(begun)[1]][1] if begun else None
+
+    def __post_init__(self) -> None:
+        for _, forest in self.forests:
+            if forest.trees.features != NAMES:
+                raise MalformedRecord(
+                    "out-of-range",
+                    f"a forest of features {forest.trees.features}: this release judges {NAMES}",
+                    "models",
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
     """What judging needs besides states and records; never changes under a call."""
 
-    detection: Detection = field(default_factory=Detection)
     models: Models = field(default_factory=Models)
+    detection: Detection = field(default_factory=Detection)
 
 
 def check_arrival(record: Batch | Sightings | Tick, arrived_ns: int) -> None:
@@ -70,13 +105,27 @@ def check_arrival(record: Batch | Sightings | Tick, arrived_ns: int) -> None:
 def judge(states: Mapping[str, LineageState], arrivals: Sequence[Arrival], core: Core) -> Judgement:
     """Judge what has arrived together; ``states`` lacks the groups that are new.
 
-    No state that was passed in changes.
+    The i-th records of all groups make a wave: each is let in by itself, then one call of
+    the forest sees all of them. No state that was passed in changes.
     """
     judged = Judgement()
+    queues: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
-        group = arrival.group
-        before = judged.states.get(group) or states.get(group) or LineageState()
-        judged.states[group] = LineageState(core.detection.line_least and 0, dict(before.last_ns))
+        queues.setdefault(arrival.group, []).append(arrival)
+    for group, queue in queues.items():
+        known = states.get(group)
+        if known is not None:
+            judged.states[group] = known.copy()
+        elif not all(isinstance(arrival.record, Tick) for arrival in queue):
+            judged.states[group] = LineageState()
+    longest = max(map(len, queues.values()), default=0)
+    for turn in range(longest):
+        wave = [
+            (judged.states[group], queue[turn])
+            for group, queue in queues.items()
+            if turn < len(queue) and group in judged.states
+        ]
+        _wave(wave, core, judged)
     return judged
 
 
@@ -86,3 +135,125 @@ def tick(states: Mapping[str, LineageState], tick: Tick, core: Core) -> Judgemen
     """
     due = [group for group, state in states.items() if state.due_ns <= tick.at_ns]
     return judge(states, [Arrival(group, tick, tick.at_ns) for group in due], core)
+
+
+def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | None = None) -> Array:
+    """What the forest sees of a batch. Shape (samples that count, features), finite.
+
+    ``states`` are those before the batch; nothing changes. The trainer collects its rows by
+    this very function. A measurement that is missing counts as its recent value, one of
+    which nothing is known as 0.
+    """
+    state = states[batch.group].copy() if batch.group in states else LineageState()
+    _enter(state, batch)
+    return take(state, batch, (core or Core()).detection).deviations
+
+
+def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgement) -> None:
+    taken: list[Taken | None] = []
+    for state, arrival in wave:
+        record = arrival.record
+        if isinstance(record, Batch):
+            _enter(state, record)
+            taken.append(take(state, record, core.detection))
+        else:
+            taken.append(None)
+    surprises = _surprises(wave, taken, core)
+    for (state, arrival), rows, surprise in zip(wave, taken, surprises, strict=True):
+        _conclude(state, arrival, rows, surprise, core, judged)
+
+
+def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | None],
+               core: Core) -> list[Array | None]:  # fmt: skip  # two lines
+    """The forest's view of all rows of a wave, by one call a forest."""
+    if not core.models.forests:
+        return [None] * len(wave)
+    forests = [core.models.active(arrival.record.at_ns) for _, arrival in wave]
+    out: list[Array | None] = [None] * len(wave)
+    for forest in {id(forest): forest for forest in forests if forest is not None}.values():
+        mine = [(at, rows.deviations) for at, rows in enumerate(taken)
+                if rows is not None and forests[at] is forest and len(rows.deviations)]  # fmt: skip
+        if mine:
+            surprise = forest.surprise(np.concatenate([rows for _, rows in mine]))
+            ends = np.cumsum([len(rows) for _, rows in mine])[:-1]
+            for (at, _), part in zip(mine, np.split(surprise, ends), strict=True):
+                out[at] = part
+    return out
+
+
+def _enter(state: LineageState, record: Batch | Sightings) -> None:
+    if not state.scope:
+        state.scope, state.lineage, state.role = record.scope, record.lineage, record.role
+        state.block_ns = record.at_ns
+        state.minute_ns = record.at_ns - record.at_ns % MINUTE_NS
+    state.now_ns = max(state.now_ns, record.at_ns)
+    for member in record.members:
+        if member.image not in state.images:
+            meet_image(state, member.image, record.at_ns)
+
+
+def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
+              surprise: Array | None, core: Core, judged: Judgement) -> None:  # fmt: skip
+    record, detection = arrival.record, core.detection
+    if isinstance(record, Tick) and record.at_ns < state.due_ns:
+        return
+    forest = core.models.active(record.at_ns)
+    model = forest.trees.uid if forest is not None else ""
+    said = Said(judged.verdicts, judged.findings)
+    bench = Bench(state, detection, arrival.arrived_ns, forest, said)
+    if taken is not None:
+        judged.duplicates += taken.duplicates
+        _judge_batch(bench, taken, surprise)
+    elif isinstance(record, Sightings):
+        _enter(state, record)
+        touched = notice(state, record, detection)
+        if touched:
+            judge_members(bench, touched, {})
+    else:
+        state.now_ns = max(state.now_ns, record.at_ns)
+        judge_members(bench, silent(state, detection), {})
+    judged.summaries += _pass_time(state, detection, model)
+
+
+def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
+    state, rows = bench.state, taken.members
+    if not len(rows):
+        return
+    if surprise is not None:
+        state.members.surprise[rows] = remembered(
+            state.members.surprise[rows], surprise, taken.passed_s, taken.first,
+            bench.detection.fast_s,
+        )  # fmt: skip  # short enough
+    weighed: dict[str, Weighed] = {}
+    subjects: list[str] = []
+    for name in dict.fromkeys(state.members.who[row].image for row in rows.tolist()):
+        image = state.images[name]
+        weighed[name] = weigh(state, image, bench.detection)
+        subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
+    if subjects or state.cases:
+        judge_members(bench, subjects, weighed)
+
+
+def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Summary]:
+    """Close what is due, then say when something is due next."""
+    summaries: list[Summary] = []
+    block_ns = int(block_s(state, detection) * 1e9)
+    if state.now_ns >= state.block_ns + block_ns:
+        close_block(state, detection)
+        forget(state, detection)
+    if state.now_ns >= state.minute_ns + MINUTE_NS:
+        summaries = close_minute(state, detection, model)
+    due = [
+        state.block_ns + block_ns,
+        state.minute_ns + MINUTE_NS,
+        next_silence_ns(state, detection),
+    ]
+    if any(case.level > Level.QUIET.rank for case in state.cases.values()):
+        due.append(state.now_ns + _LOOK_NS)
+    state.due_ns = min(due)
+    return summaries
+
+
+__all__ = [
+    "SIZE", "Arrival", "Core", "Judgement", "Models", "check_arrival", "deviations", "judge", "tick",
+]  # fmt: skip  # a list

@@ -1,35 +1,270 @@
-"""What is known of one group (scope, lineage, role): a value, and its rows of bytes."""
+"""State ↔ rows of bytes, exactly: what is unpacked judges on as if it had never been packed.
+
+A row is a little-endian length, a JSON header with the format version, and arrays one after
+the other. The header names the features of the arrays' last axis, so a release that knows
+more (or others) takes what it knows; a new feature starts cold.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, Final
 
+import numpy as np
 import orjson
 
+from models.baseline import Baseline, Block
+from models.budget import Tail
 from models.errors import MalformedRecord
+from models.facts import Facts, Seen
+from models.features import NAMES, SIZE, Array
+from models.lineage import Case, Image, LineageState, Recent
+from models.members import CHANNELS, HIGH, LAST, LOW, Members
+from models.records.telemetry import Member
 
-FORMAT = 1
+__all__ = ["FORMAT", "LineageState", "pack", "unpack"]
 
-
-@dataclass(slots=True)
-class LineageState:
-    """``due_ns``: no tick before that time changes anything."""
-
-    due_ns: int = 0
-    last_ns: dict[str, int] = field(default_factory=dict)
+FORMAT: Final = 1
+CHUNK: Final = 64
+FACTS_A_ROW: Final = 256
+_LENGTH: Final = struct.Struct("<I")
+_BASELINE: Final = ("location", "within", "between", "low", "high", "lasting", "blocks")
+_BLOCK: Final = ("location", "within", "between", "low", "high", "lasting")
+_COLD: Final = {"location": np.nan, "within": np.nan, "low": np.nan, "high": np.nan}
+_PLAIN: Final = (
+    "due_ns", "scope", "lineage", "role", "now_ns", "block_ns", "minute_ns", "interval_s",
+    "window_ns", "told", "suppressed",
+)  # fmt: skip  # a list
 
 
 def pack(state: LineageState) -> dict[str, bytes]:
-    """Row name → body; rows whose body is the same bytes need not be written again."""
-    return {"l": orjson.dumps({"v": FORMAT, "due_ns": state.due_ns, "last_ns": state.last_ns})}
+    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts).
 
-
-def unpack(rows: dict[str, bytes]) -> LineageState:
-    """The state that :func:`pack` wrote.
-
-    Raises: MalformedRecord for bytes that are not, or of a version unknown here.
+    A row whose bytes are as before need not be written again.
     """
-    body = orjson.loads(rows["l"])
-    if body["v"] != FORMAT:
-        raise MalformedRecord("unknown-schema", f"state of format {body['v']}", "l")
-    return LineageState(body["due_ns"], body["last_ns"])
+    rows = {"l": _lineage(state)}
+    rows |= {f"b/{name}": _image(image) for name, image in state.images.items()}
+    chunks = range(0, len(state.members), CHUNK)
+    rows |= {f"c/{start // CHUNK}": _chunk(state, start) for start in chunks}
+    seen = list(state.facts.seen.items())
+    for start in range(0, len(seen), FACTS_A_ROW):
+        rows[f"f/{start // FACTS_A_ROW}"] = _seen(seen[start : start + FACTS_A_ROW])
+    return rows
+
+
+def unpack(rows: Mapping[str, bytes]) -> LineageState:
+    """The state that :func:`pack` wrote, this release's or an older one's.
+
+    Raises: MalformedRecord, and nothing else, for bytes that are not that, and for a format
+    that this release does not know. Its place is the row's name.
+    """
+    name = "l"
+    try:
+        state = _lineage_from(*_opened(rows["l"]))
+        for name in sorted((row for row in rows if row[:2] == "b/"), key=_natural):
+            image = _image_from(*_opened(rows[name]))
+            _hold_minute(image, state)
+            state.images[image.name] = image
+        for name in sorted((row for row in rows if row[:2] == "c/"), key=_natural):
+            _chunk_into(state, *_opened(rows[name]))
+        seen: dict[str, Seen] = {}
+        for name in sorted((row for row in rows if row[:2] == "f/"), key=_natural):
+            seen |= _seen_from(_opened(rows[name])[0])
+        state.facts.seen = seen
+        name = "l"
+        _in_order(state, _opened(rows["l"])[0])
+    except MalformedRecord as problem:
+        raise problem.under(name) from problem
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error) as bad:
+        raise MalformedRecord("undecodable", f"not a packed state ({bad!r})", name) from bad
+    return state
+
+
+def _natural(row: str) -> tuple[int, str]:
+    number = row[2:]
+    return (int(number), "") if number.isdigit() else (0, number)
+
+
+def _sealed(header: dict[str, Any], *arrays: Any) -> bytes:
+    shapes = [[array.dtype.str, list(array.shape)] for array in arrays]
+    whole = {"v": FORMAT, "features": NAMES, "arrays": shapes, **header}
+    body = orjson.dumps(whole)
+    return b"".join(
+        [_LENGTH.pack(len(body)), body, *(np.ascontiguousarray(a).tobytes() for a in arrays)]
+    )
+
+
+def _opened(row: bytes) -> tuple[dict[str, Any], list[Any]]:
+    (length,) = _LENGTH.unpack_from(row)
+    header = orjson.loads(row[_LENGTH.size : _LENGTH.size + length])
+    if header.get("v") != FORMAT:
+        problem = f"state of format {header.get('v')!r}, this release reads {FORMAT}"
+        raise MalformedRecord("unknown-schema", problem, "v")
+    arrays, at = [], _LENGTH.size + length
+    for dtype, shape in header["arrays"]:
+        if dtype not in ("<f8", "<i8"):
+            raise MalformedRecord("mistyped", f"an array of {dtype!r}", "arrays")
+        count = int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(row, np.dtype(dtype), count, at).reshape(shape).copy()
+        arrays.append(array)
+        at += array.nbytes
+    if at != len(row):
+        raise MalformedRecord("mistyped", f"{len(row) - at} bytes too many", "arrays")
+    return header, arrays
+
+
+def _aligned(header: dict[str, Any], array: Array, cold: float = 0.0) -> Array:
+    """An array by this release's features; one that the row does not know is cold."""
+    theirs = header["features"]
+    if tuple(theirs) == NAMES:
+        return array
+    made = np.full((*array.shape[:-1], SIZE), cold)
+    for at, name in enumerate(NAMES):
+        if name in theirs:
+            made[..., at] = array[..., theirs.index(name)]
+    return made
+
+
+def _lineage(state: LineageState) -> bytes:
+    facts = state.facts
+    header = {name: getattr(state, name) for name in _PLAIN} | {
+        "images": list(state.images),
+        "cases": list(state.cases),
+        "fresh": list(facts.fresh.items()),
+        "trials": facts.trials, "singles": facts.singles, "lost": facts.lost,
+        "total": facts.total, "learned_ns": facts.learned_ns,
+        "minutes": {i.name: [i.samples, i.load] for i in state.images.values()},
+    }  # fmt: skip  # a table
+    sums = np.array([[*image.sums, image.lasting] for image in state.images.values()])
+    return _sealed(header, sums.reshape(-1, 3, SIZE))
+
+
+def _lineage_from(header: dict[str, Any], arrays: list[Any]) -> LineageState:
+    state = LineageState(**{name: header[name] for name in _PLAIN})
+    state.facts = Facts(
+        fresh={key: tuple(by) for key, by in header["fresh"]}, trials=header["trials"],
+        singles=header["singles"], lost=header["lost"], total=header["total"],
+        learned_ns=header["learned_ns"],
+    )  # fmt: skip  # a table
+    sums = _aligned(header, arrays[0])
+    for at, name in enumerate(header["images"]):
+        image = Image(name, 0, sums=sums[at, :2].copy(), lasting=sums[at, 2].copy())
+        image.samples, image.load = header["minutes"][name]
+        state.images[name] = image
+    return state
+
+
+def _hold_minute(image: Image, state: LineageState) -> None:
+    """What changes with every batch lies in the lineage's row, not in the image's."""
+    open_ = state.images.get(image.name)
+    if open_ is not None:
+        image.sums, image.samples, image.load = open_.sums, open_.samples, open_.load
+        image.lasting = open_.lasting
+
+
+def _in_order(state: LineageState, header: dict[str, Any]) -> None:
+    state.images = {name: state.images[name] for name in header["images"]}
+    state.cases = {subject: state.cases[subject] for subject in header["cases"]}
+
+
+def _image(image: Image) -> bytes:
+    base = image.baseline
+    header = {
+        "name": image.name, "first_ns": image.first_ns, "line": image.line,
+        "container_blocks": base.container_blocks, "tail": asdict(image.tail),
+        "starts": image.starts,
+        "pending": [[block.end_ns, block.containers] for block in image.pending],
+    }  # fmt: skip  # a table
+    pending = [[getattr(block, name) for name in _BLOCK] for block in image.pending]
+    return _sealed(
+        header, np.array([getattr(base, name) for name in _BASELINE]),
+        np.array(pending).reshape(-1, len(_BLOCK), SIZE),
+    )  # fmt: skip  # short enough
+
+
+def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
+    known = {
+        name: _aligned(header, arrays[0][at], _COLD.get(name, 0.0))
+        for at, name in enumerate(_BASELINE)
+    }
+    blocks = [
+        Block(
+            end_ns,
+            **{
+                name: _aligned(header, arrays[1][at, n], _COLD.get(name, 0.0))
+                for n, name in enumerate(_BLOCK)
+            },
+            containers=containers,
+        )  # fmt: skip  # short enough
+        for at, (end_ns, containers) in enumerate(header["pending"])
+    ]
+    return Image(
+        header["name"], header["first_ns"],
+        Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
+        Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
+        line=header["line"],
+    )  # fmt: skip  # in the order of the class
+
+
+def _chunk(state: LineageState, start: int) -> bytes:
+    members, part = state.members, slice(start, start + CHUNK)
+    who = members.who[part]
+    cases = {m.subject: _case(state.cases[m.subject]) for m in who if m.subject in state.cases}
+    header = {"who": [list(asdict(member).values()) for member in who], "cases": cases}
+    return _sealed(
+        header, members.grid[part], np.stack([members.last_ns[part], members.since_ns[part]]),
+        np.stack([members.taught[part], members.peak[part], members.surprise[part]]),
+    )  # fmt: skip  # short enough
+
+
+def _chunk_into(state: LineageState, header: dict[str, Any], arrays: list[Any]) -> None:
+    members: Members = state.members
+    grid = _aligned(header, arrays[0])
+    if grid.shape[1:] != (CHANNELS, SIZE) or not len(grid) == len(header["who"]) <= CHUNK:
+        raise MalformedRecord("mistyped", f"members of shape {grid.shape}", "arrays")
+    for at, name in enumerate(NAMES):
+        if name not in header["features"]:
+            grid[:, LAST, at], grid[:, HIGH, at], grid[:, LOW, at] = np.nan, -np.inf, np.inf
+    who = [Member(*values) for values in header["who"]]
+    members.rows |= {member.subject: row for row, member in enumerate(who, len(members.who))}
+    members.who += who
+    members.grid = np.concatenate([members.grid, grid])
+    members.last_ns = np.append(members.last_ns, arrays[1][0])
+    members.since_ns = np.append(members.since_ns, arrays[1][1])
+    members.taught = np.append(members.taught, arrays[2][0])
+    members.peak = np.append(members.peak, arrays[2][1])
+    members.surprise = np.append(members.surprise, arrays[2][2])
+    for subject, case in header["cases"].items():
+        state.cases[subject] = _case_from(case)
+
+
+_RECENT: Final = tuple(field.name for field in fields(Recent))
+_SEEN: Final = tuple(field.name for field in fields(Seen))
+
+
+def _case(case: Case) -> dict[str, Any]:
+    plain = {field.name: getattr(case, field.name) for field in fields(Case)}
+    recents = [[key, *_values(recent, _RECENT)] for key, recent in case.recents.items()]
+    return plain | {"recents": recents}
+
+
+def _case_from(case: dict[str, Any]) -> Case:
+    recents = {key: Recent(*values) for key, *values in case["recents"]}
+    return Case(**(case | {"recents": recents}))
+
+
+def _values(record: Any, names: tuple[str, ...]) -> list[Any]:
+    return [getattr(record, name) for name in names]
+
+
+def _seen(items: list[tuple[str, Seen]]) -> bytes:
+    return _sealed({"seen": [[key, *_values(fact, _SEEN)] for key, fact in items]})
+
+
+def _seen_from(header: dict[str, Any]) -> dict[str, Seen]:
+    return {
+        key: Seen(first_ns, last_ns, blocks, trials, tuple(by), normal)
+        for key, first_ns, last_ns, blocks, trials, by, normal in header["seen"]
+    }

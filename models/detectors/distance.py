@@ -1,0 +1,79 @@
+"""How far containers are off their usual range, siblings taken out, at two horizons.
+
+A *deviation* is one robust scale of the image's baseline. What siblings share can only
+excuse, never accuse: a container is held against the median of the others' departures in
+the same direction, so that a load that all carry is nobody's fault, and one that goes on
+quietly while the others are busy is no wonder either.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from models.features import BOTH_WAYS, Array
+
+MOST: Final = 16.0
+"""A departure counts at most so much: one wild sample is one wild sample."""
+WIDENING: Final = 0.1
+"""Siblings never share a load evenly, and it moves other things on: each deviation that they
+share, in whatever feature, widens the scale of all so much.
+"""
+
+
+def departures(seen: Array, location: Array, scale: Array) -> Array:
+    """Signed deviations, bounded. All shapes broadcast; NaN in gives NaN out."""
+    off: Array = np.clip((seen - location) / scale, -MOST, MOST)
+    return off
+
+
+def shared(recent: Array) -> tuple[Array, Array]:
+    """What the others do together, upwards and downwards, for each container.
+
+    Shape (members, features), both results too; not negative. With one sibling that one
+    counts, with two the nearer to usual of them, with more the lower median.
+
+    >>> up, down = shared(np.array([[9.0], [8.0], [0.5]]))
+    >>> up.ravel()
+    array([0.5, 0.5, 8. ])
+    """
+    if len(recent) < 2:
+        return np.zeros_like(recent), np.zeros_like(recent)
+    return _others(np.maximum(recent, 0.0)), _others(np.maximum(-recent, 0.0))
+
+
+def _others(values: Array) -> Array:
+    """The lower median of each column's other entries."""
+    middle = (len(values) - 2) // 2
+    ordered = np.partition(values, (middle, middle + 1), axis=0)
+    # Without a container that is itself in the lower part, the next one is the median.
+    return np.where(values <= ordered[middle], ordered[middle + 1], ordered[middle])
+
+
+def excused(off: Array, up: Array, down: Array) -> Array:
+    """Signed departures less what siblings share. Shapes (…, features), all alike.
+
+    >>> excused(np.array([12.0, -3.0]), np.array([10.0, 0.0]), np.array([0.0, 0.0]))
+    array([ 1. , -1.5])
+    """
+    above, below = np.maximum(off - up, 0.0), np.maximum(-off - down, 0.0)
+    load = up.max(axis=-1, keepdims=True, initial=0.0)
+    return np.asarray((above - below) / (1.0 + WIDENING * load))
+
+
+def evidence(fast: Array, slow: Array, lasting_scale: Array) -> tuple[Array, Array]:
+    """What speaks against each container in each feature, and what lasts of it (in scales,
+    not yet held against ``lasting_scale``). Shapes ``(members, features)``; not negative.
+
+    The fast horizon sees spikes and steps. The slow one averages noise away, so a small
+    shift that stays counts there, in the unit of how much lasts in quiet times.
+    """
+    now = _alarming(excused(fast, *shared(fast)))
+    lasting = _alarming(excused(slow, *shared(slow)))
+    return np.maximum(now, lasting / lasting_scale), lasting
+
+
+def _alarming(off: Array) -> Array:
+    """Only what points where a feature alarms."""
+    return np.where(BOTH_WAYS, np.abs(off), np.maximum(off, 0.0))

@@ -1,0 +1,119 @@
+"""What an observation tells: a fact's key, the family it speaks for, how loud if it is new.
+
+Grades: 1 speaks only together with something else, 2 makes a suspect alone, 3 is a proof.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from models.records.facts import (
+    Change,
+    Connection,
+    Direction,
+    Exec,
+    Fact,
+    FileChange,
+    Listen,
+    Program,
+)
+from models.records.verdict import Family
+
+WEAK: Final = 1
+STRONG: Final = 2
+PROOF: Final = 3
+STRANGERS: Final = frozenset({"peer", "mate", "port"})
+"""Kinds that tell of somebody it did not talk to before: an address (or a port there), or a
+lineage of ours. Each has its own unseen mass: to a crawler every host is new, no port is.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """``key`` starts with its kind; ``text`` is how a reason begins."""
+
+    key: str
+    family: Family
+    grade: int
+    text: str
+
+
+def told(fact: Fact) -> tuple[Told, ...]:
+    """The facts that an observation holds; none where it is of no interest."""
+    if isinstance(fact, Connection):
+        return _connection(fact)
+    if isinstance(fact, Program):
+        return _program(fact)
+    if isinstance(fact, FileChange):
+        return _file(fact)
+    if isinstance(fact, Listen):
+        text = f"listens on port {fact.port}/{fact.protocol}"
+        return (Told(f"listen {fact.port}/{fact.protocol}", Family.INGRESS, WEAK, text),)
+    if isinstance(fact, Exec):
+        return _exec(fact)
+    return ()
+
+
+@functools.lru_cache(maxsize=65_536)
+def local(address: str) -> bool:
+    """Whether an address stays on the machine or speaks to everybody: no peer at all.
+
+    >>> local("127.0.0.11"), local("224.0.0.251"), local("10.0.0.7")
+    (True, True, False)
+    """
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False  # a name: judged as it stands
+    broadcast = ip.version == 4 and address.endswith("255.255.255.255")
+    return ip.is_loopback or ip.is_multicast or ip.is_link_local or ip.is_unspecified or broadcast
+
+
+def _connection(fact: Connection) -> tuple[Told, ...]:
+    if not fact.peer_lineage and local(fact.peer):
+        return ()
+    peer = f"@{fact.peer_lineage}" if fact.peer_lineage else fact.peer
+    if fact.direction is Direction.INGRESS:
+        # Who calls from outside is legion; which of our containers do, and where, is not.
+        key = f"in {peer if fact.peer_lineage else '*'}:{fact.port}"
+        text = f"was called by {fact.peer_lineage or fact.peer} on port {fact.port}"
+        return (Told(key, Family.INGRESS, WEAK, text),)
+    kind = "mate" if fact.peer_lineage else "peer"
+    text = f"talks to {peer.removeprefix('@')}:{fact.port}"
+    port = f"talks to port {fact.port}, at {peer.removeprefix('@')}"
+    return (
+        Told(f"{kind} {peer}:{fact.port}", Family.EGRESS, WEAK, text),
+        Told(f"port {fact.port}/{fact.protocol}", Family.EGRESS, WEAK, port),
+    )
+
+
+def _program(fact: Program) -> tuple[Told, ...]:
+    by = f", started by {fact.parent}" if fact.parent else ""
+    if fact.in_image is False:
+        text = f"runs {fact.executable}, which is not in its image{by}"
+        return (Told(f"drop {fact.executable}", Family.PROCESS, PROOF, text),)
+    text = f"runs {fact.executable}{by}"
+    return (Told(f"prog {fact.executable} < {fact.parent}", Family.PROCESS, WEAK, text),)
+
+
+def _file(fact: FileChange) -> tuple[Told, ...]:
+    path = PurePosixPath(fact.path)
+    if fact.executable and fact.change is not Change.DELETED:
+        text = f"{fact.change} the executable {fact.path}"
+        return (Told(f"xfile {path.parent}", Family.INTEGRITY, STRONG, text),)
+    text = f"{fact.change} {fact.path}"
+    return (Told(f"file {path.parent} {path.suffix}", Family.INTEGRITY, WEAK, text),)
+
+
+def _exec(fact: Exec) -> tuple[Told, ...]:
+    program = fact.command.split(maxsplit=1)[0] if fact.command.strip() else "?"
+    by = f" by {fact.by}" if fact.by else ""
+    text = f"somebody ran {fact.command[:200]!r} in it{by}"
+    told = (Told(f"exec {program}", Family.ACCESS, WEAK, text),)
+    if not fact.by:
+        return told
+    return (*told, Told(f"who {fact.by}", Family.ACCESS, WEAK, f"{fact.by} ran a command in it"))

@@ -1,0 +1,121 @@
+"""What is known of one group (scope, lineage, role): a value.
+
+A call that judges works on a :meth:`~LineageState.copy`; arrays of baselines and ``seen``
+facts are never written to, so copies share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from models.baseline import Baseline, Block
+from models.budget import Tail
+from models.facts import Facts
+from models.features import SIZE, Array
+from models.members import Members
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A rare fact that a container has shown lately. ``family``, ``grade`` and ``text`` are
+    what it will say; ``sent_bytes`` went to that peer since ``first_ns``.
+    """
+
+    family: str
+    grade: int
+    rarity: float
+    text: str
+    first_ns: int
+    last_ns: int
+    times: int = 1
+    sent_bytes: int = 0
+    unanswered: int = 0
+
+
+@dataclass(slots=True)
+class Case:
+    """What is going on with one container that is not just quiet.
+
+    ``held_ns[r]``: when a level of rank r was last justified; ``past_ns``: since when a
+    family's magnitude is past the line; ``said``: what the last verdict said, at ``said_ns``;
+    ``silent``: that it sends no samples needs no saying (any more).
+    """
+
+    held_ns: list[int] = field(default_factory=lambda: [0] * 5)
+    past_ns: dict[str, int] = field(default_factory=dict)
+    recents: dict[str, Recent] = field(default_factory=dict)
+    level: int = 0
+    said_ns: int = 0
+    said: str = ""
+    silent: bool = False
+
+    def copy(self) -> Case:
+        return replace(
+            self, held_ns=self.held_ns.copy(), past_ns=self.past_ns.copy(),
+            recents=self.recents.copy(),
+        )  # fmt: skip  # short enough
+
+
+def _sums() -> Array:
+    return np.zeros((2, SIZE))
+
+
+@dataclass(slots=True)
+class Image:
+    """What is known of one image. ``pending`` blocks have not taught yet. ``starts`` holds,
+    for each aspect of how it starts, digests of what was seen. ``sums`` and ``counts`` add
+    up the open minute, ``load`` is the nearest that a container came to the line in it.
+    ``line``: the evidence from which a magnitude counts; ``lasting``: the largest departure
+    that lasted, in the open block.
+    """
+
+    name: str
+    first_ns: int
+    baseline: Baseline = field(default_factory=Baseline)
+    pending: tuple[Block, ...] = ()
+    tail: Tail = field(default_factory=Tail)
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sums: Array = field(default_factory=_sums)
+    samples: int = 0
+    load: float = 0.0
+    line: float = 6.0
+    lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
+
+    def copy(self) -> Image:
+        return replace(self, starts=self.starts.copy())
+
+
+@dataclass(slots=True)
+class LineageState:
+    """Times are event times. ``due_ns``: no tick before it changes anything. ``interval_s``:
+    about how often a member is sampled. ``block_ns``, ``minute_ns``, ``window_ns``: when the
+    open block, minute and window of findings began; ``told`` findings in that window,
+    ``suppressed`` beyond what it allows.
+    """
+
+    due_ns: int = 0
+    scope: str = ""
+    lineage: str = ""
+    role: str = ""
+    now_ns: int = 0
+    block_ns: int = 0
+    minute_ns: int = 0
+    interval_s: float = 0.0
+    window_ns: int = 0
+    told: int = 0
+    suppressed: int = 0
+    images: dict[str, Image] = field(default_factory=dict)
+    members: Members = field(default_factory=Members)
+    cases: dict[str, Case] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+
+    def copy(self) -> LineageState:
+        return replace(
+            self,
+            images={name: image.copy() for name, image in self.images.items()},
+            members=self.members.copy(),
+            cases={subject: case.copy() for subject, case in self.cases.items()},
+            facts=self.facts.copy(),
+        )

@@ -1,0 +1,102 @@
+"""The short memory of a lineage's containers, side by side in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import SIZE, Array
+from models.records.telemetry import Member
+
+Whole = npt.NDArray[np.int64]
+
+LAST, LEVEL, FAST, SLOW = 0, 1, 2, 3
+SUM, SQUARES, HIGH, LOW, COUNT = 4, 5, 6, 7, 8
+CHANNELS: Final = 9
+"""Per container and feature: the last value; its own level above its image's; the recent
+and the lasting departure (in scales); and what the open block has summed up so far.
+"""
+
+
+@dataclass(slots=True)
+class Members:
+    """Row i of every array belongs to ``who[i]``.
+
+    ``grid``: ``(members, CHANNELS, features)``. ``last_ns``, ``since_ns``: the last sample,
+    and the start (or restart, or first sight). ``taught``: blocks that taught its own level.
+    ``peak``: the largest evidence in the open block. ``surprise``: the forest's, in nats.
+    """
+
+    who: list[Member] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    grid: Array = field(default_factory=lambda: np.empty((0, CHANNELS, SIZE)))
+    last_ns: Whole = field(default_factory=lambda: np.empty(0, np.int64))
+    since_ns: Whole = field(default_factory=lambda: np.empty(0, np.int64))
+    taught: Array = field(default_factory=lambda: np.empty(0))
+    peak: Array = field(default_factory=lambda: np.empty(0))
+    surprise: Array = field(default_factory=lambda: np.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.who)
+
+    def copy(self) -> Members:
+        return Members(
+            self.who.copy(), self.rows.copy(), self.grid.copy(), self.last_ns.copy(),
+            self.since_ns.copy(), self.taught.copy(), self.peak.copy(), self.surprise.copy(),
+        )  # fmt: skip  # in the order of the class
+
+    def met(self, members: Sequence[Member], at_ns: int) -> Whole:
+        """The row of each member, new ones added, restarted ones reset. Shape (members,)."""
+        new = [member for member in members if member.subject not in self.rows]
+        if new:
+            self._add(new, at_ns)
+        rows = [self.rows[member.subject] for member in members]
+        for row, member in zip(rows, members, strict=True):
+            known = self.who[row]
+            if known is not member:
+                if known.started_ns != member.started_ns or known.image != member.image:
+                    self._restart(row, member, at_ns)
+                self.who[row] = member
+        return np.array(rows, np.int64)
+
+    def _add(self, new: Sequence[Member], at_ns: int) -> None:
+        for row, member in enumerate(new, len(self.who)):
+            self.rows[member.subject] = row
+        self.who.extend(new)
+        more = len(new)
+        fresh = np.zeros((more, CHANNELS, SIZE))
+        fresh[:, LAST] = np.nan
+        fresh[:, HIGH], fresh[:, LOW] = -np.inf, np.inf
+        self.grid = np.concatenate([self.grid, fresh])
+        self.last_ns = np.append(self.last_ns, np.zeros(more, np.int64))
+        started = [member.started_ns or at_ns for member in new]
+        self.since_ns = np.append(self.since_ns, np.array(started, np.int64))
+        self.taught, self.peak, self.surprise = (
+            np.append(held, np.zeros(more)) for held in (self.taught, self.peak, self.surprise)
+        )
+
+    def _restart(self, row: int, member: Member, at_ns: int) -> None:
+        """Start-up is no departure: what was recent is forgotten, its own level is kept."""
+        self.since_ns[row] = member.started_ns or at_ns
+        self.grid[row, (FAST, SLOW), :] = 0.0
+        self.surprise[row] = 0.0
+        if self.who[row].image != member.image:
+            self.grid[row, LEVEL] = 0.0
+            self.taught[row] = 0.0
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> None:
+        """Forget the others."""
+        self.who = [member for member, kept in zip(self.who, rows.tolist(), strict=True) if kept]
+        self.rows = {member.subject: row for row, member in enumerate(self.who)}
+        self.grid = self.grid[rows]
+        self.last_ns, self.since_ns = self.last_ns[rows], self.since_ns[rows]
+        self.taught, self.peak = self.taught[rows], self.peak[rows]
+        self.surprise = self.surprise[rows]
+
+    def trust(self) -> Array:
+        """How far a container's own level is known, 0 to 1. Shape (members,)."""
+        return np.asarray(self.taught / (self.taught + 2.0))

@@ -1,0 +1,125 @@
+"""A forest as a file: npz without pickles, checked through and through before use."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from typing import Any, Final
+
+import numpy as np
+
+from models.detectors.forest import Trees
+from models.errors import UntrustedFile
+from models.features import Array
+
+FORMAT: Final = 1
+MOST_BYTES: Final = 64 * 2**20
+MOST_TREES: Final = 1_000
+MOST_DEPTH: Final = 12
+_ARRAYS: Final = frozenset({
+    "format", "features", "feature", "threshold", "leaf", "usual", "ranks", "expected",
+})  # fmt: skip  # a list
+
+
+def save(trees: Trees) -> bytes:
+    """The file's bytes; the same trees give the same bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in _arrays(trees).items():
+            body = io.BytesIO()
+            np.lib.format.write_array(body, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), body.getvalue())
+    return target.getvalue()
+
+
+def _arrays(trees: Trees) -> dict[str, Any]:
+    return {
+        "format": np.array(FORMAT),
+        "features": np.array(trees.features),
+        "feature": trees.feature,
+        "threshold": trees.threshold,
+        "leaf": trees.leaf,
+        "usual": np.array(trees.usual),
+        "ranks": trees.ranks,
+        "expected": trees.expected,
+    }
+
+
+def digest(data: bytes) -> str:
+    """What a manifest names a model file by."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(data: bytes, sha256: str, uid: str = "") -> Trees:
+    """The forest in a file, once hash, shapes, bounds and finiteness hold.
+
+    Raises: UntrustedFile, and nothing else; nothing of the file was used then.
+    """
+    if len(data) > MOST_BYTES:
+        raise UntrustedFile(f"model file of {len(data)} bytes, at most {MOST_BYTES}")
+    if digest(data) != sha256:
+        raise UntrustedFile(f"model file's SHA-256 is {digest(data)}, its manifest says {sha256}")
+    arrays = _read(data)
+    _check(arrays)
+    return Trees(
+        tuple(str(name) for name in arrays["features"]), arrays["feature"], arrays["threshold"],
+        arrays["leaf"], float(arrays["usual"]), arrays["ranks"], arrays["expected"],
+        uid or sha256[:16],
+    )  # fmt: skip  # in the order of the class
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # What it unpacks to is bounded before anything is unpacked.
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise UntrustedFile(f"model file unpacks to more than {MOST_BYTES} bytes")
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            if set(file.files) != _ARRAYS:
+                raise UntrustedFile(f"model file holds {sorted(file.files)}, not a forest")
+            return {name: file[name] for name in _ARRAYS}
+    except (
+        ValueError,
+        OSError,
+        KeyError,
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+    ) as bad:
+        raise UntrustedFile(f"not a model file: {bad}") from bad
+
+
+def _check(arrays: dict[str, Any]) -> None:
+    if arrays["format"].shape != () or arrays["format"] != FORMAT:
+        raise UntrustedFile(f"model file of another format than {FORMAT}: train anew")
+    features, leaf = arrays["features"], arrays["leaf"]
+    _demand(features.dtype.kind == "U" and features.ndim == 1, "features are not names")
+    _demand(0 < len(features) == len(set(features.tolist())), "features are not distinct")
+    _demand(leaf.ndim == 2 and 0 < len(leaf) <= MOST_TREES, "no, or too many, trees")
+    leaves = leaf.shape[1]
+    _demand(leaves in {2**depth for depth in range(1, MOST_DEPTH + 1)}, "trees are not complete")
+    for name, kind in (("feature", np.int16), ("threshold", np.float32), ("expected", np.float64)):
+        fits = arrays[name].shape == (len(leaf), leaves - 1) and arrays[name].dtype == kind
+        _demand(fits, f"{name} does not fit its trees")
+    _check_values(arrays)
+
+
+def _check_values(arrays: dict[str, Any]) -> None:
+    feature, threshold, ranks = arrays["feature"], arrays["threshold"], arrays["ranks"]
+    known = bool((feature >= 0).all() and (feature < len(arrays["features"])).all())
+    _demand(known, "a split names no feature")
+    _demand(not (np.isnan(threshold) | np.isneginf(threshold)).any(), "a threshold is no number")
+    usual = arrays["usual"]
+    _demand(usual.shape == () and usual.dtype == np.float64 and 0 < usual < 64, "bad usual path")
+    for name, least, most in (("leaf", 0.0, 64.0), ("expected", 0.0, 64.0), ("ranks", -1.0, 0.0)):
+        values: Array = arrays[name]
+        good = values.dtype == np.float64 and bool(((values >= least) & (values <= most)).all())
+        _demand(good, f"{name} lies outside of {least:g} to {most:g}")
+    ordered = ranks.ndim == 1 and len(ranks) >= 2 and bool((np.diff(ranks) >= 0).all())
+    _demand(ordered, "ranks are not in order")
+
+
+def _demand(holds: bool, problem: str) -> None:
+    if not holds:
+        raise UntrustedFile(f"model file is damaged or forged: {problem}")

@@ -1,0 +1,68 @@
+"""What a person reads: the value, what is usual, what the siblings do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from models.features import FEATURES, restore
+from models.records.verdict import Evidence, Family, Reason
+
+_PREFIXES: Final = ("", "k", "M", "G", "T", "P")
+
+
+def amount(value: float, unit: str) -> str:
+    """A value with its unit, short.
+
+    >>> amount(48_000_000, "B"), amount(0.25, "cores"), amount(3.0, "")
+    ('48 MB', '0.25 cores', '3')
+    """
+    if not unit.startswith("B"):
+        return (
+            f"{value:.3g} {unit}".rstrip() if abs(value) < 1e4 else f"{value:.0f} {unit}".rstrip()
+        )
+    step = 0
+    while abs(value) >= 1000.0 and step < len(_PREFIXES) - 1:
+        value, step = value / 1000.0, step + 1
+    return f"{value:.3g} {_PREFIXES[step]}{unit}"
+
+
+def others(siblings: int, shared: float) -> str:
+    """What the siblings do in that feature; ``shared`` in deviations."""
+    if not siblings:
+        return "no siblings to compare with"
+    word = "sibling" if siblings == 1 else "siblings"
+    return f"{siblings} {word} {'unchanged' if shared < 2.0 else 'share part of it'}"
+
+
+def magnitude(at: int, value: float, low: float, high: float, siblings: str, rarity: float,
+              lasted_s: float, rising: bool) -> Reason:  # fmt: skip  # two lines
+    """A feature off its range; values as baselines see them (models/features.py)."""
+    feature = FEATURES[at]
+    now, least, most = restored(at, value, low, high)
+    change = "rising, " if rising else ""
+    text = (
+        f"{feature.says} {amount(now, feature.unit)}, {change}for {max(lasted_s, 0.0):.0f} s; "
+        f"usual {amount(least, feature.unit)} to {amount(most, feature.unit)}; {siblings}"
+    )
+    return Reason(
+        feature.family, Evidence.MAGNITUDE, text, feature.name, now, least, most, rarity, siblings
+    )
+
+
+def restored(at: int, *seen: float) -> list[float]:
+    """Values of one feature in its own unit again."""
+    values = np.zeros((len(seen), len(FEATURES)))
+    values[:, at] = seen
+    return [float(value) for value in restore(values)[:, at]]
+
+
+def fact(family: Family, proof: bool, text: str, rarity: float, siblings: int) -> Reason:
+    """Something never seen here before."""
+    evidence = Evidence.PROOF if proof else Evidence.FACT
+    if not siblings:
+        return Reason(family, evidence, f"{text}; never seen of this image", rarity=rarity)
+    shown = "no other sibling does"
+    whole = f"{text}; never seen of this image, {shown}"
+    return Reason(family, evidence, whole, rarity=rarity, siblings=shown)
