@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import faust
 from confluent_kafka import Consumer, KafkaException
-from models.detectors.forest import Forest
 
 from models.contract import Topics
 from models.detection import Detection
-from models.errors import BrokerUnreachable, ConfigurationError
+from models.detectors.forest import Forest
+from models.errors import BrokerUnreachable, ConfigurationError, UntrustedFile
+from models.features import NAMES
+from models.modelfile import load
 from models.pipeline import Core, Models
 from models.records.manifest import Manifest
 from models.settings import Kafka
@@ -44,13 +46,9 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     table = make_table(app, "baselines", partitions)
     rows = Rows(table, pack, unpack, [topics.telemetry])
     cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
-    follower = model_follower(settings, clock)
-
-    @app.task
-    async def _follow_models() -> None:
-        # Before the first event: what is judged without its model would be judged otherwise
-        # on redelivery.
-        follower.start(cores.use)
+    # Before the first event: judged without its model it would be judged otherwise when it
+    # comes again.
+    model_follower(settings, clock).start(cores.use)
 
     def judge_of() -> judge.Judge:
         outbox = outbox_of(app)
@@ -75,7 +73,12 @@ def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollowe
 
 def opened(manifest: Manifest, content: bytes) -> Forest:
     """The forest of a manifest's file. Raises: UntrustedFile when they do not fit."""
-    raise NotImplementedError
+    if manifest.features != NAMES:
+        raise UntrustedFile(
+            f"model {manifest.uid} sees {', '.join(manifest.features)}; this release judges "
+            f"{', '.join(NAMES)}: train anew"
+        )
+    return Forest(load(content, manifest.sha256, manifest.uid))
 
 
 class _Cores:
@@ -88,7 +91,8 @@ class _Cores:
         return self._core
 
     def use(self, active: tuple[tuple[Manifest, Any], ...]) -> None:
-        self._core = replace(self._core, models=Models())
+        forests = tuple((manifest.active_from_ns, forest) for manifest, forest in active)
+        self._core = replace(self._core, models=Models(forests))
 
 
 # ---- Kafka ------------------------------------------------------------------------------------
