@@ -29,7 +29,10 @@ class LeanStream(faust.Stream[Any]):
         consumer: Any = self.app.consumer
         try:
             while not self.should_stop:
-                events = await self._taken(most, most_bytes)
+                try:
+                    events = await self._taken(most, most_bytes)
+                except StopAsyncIteration:  # thrown into the queue when the stream is stopped
+                    return
                 if events:
                     messages = [event.message for event in events]
                     self._track(messages)
