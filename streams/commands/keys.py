@@ -100,7 +100,6 @@ def _row(key: TrustedKey) -> dict[str, object]:
         "role": key.role.value,
         "from": _day(key.from_ns),
         "until": _day(key.until_ns) if key.until_ns else "without end",
-        "public": key.public.hex(),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -26,9 +28,9 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "noth
         table.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console = Console()
     # Piped, a table is as wide as it needs: a line that wraps is two lines to grep.
-    console.print(table, width=None if console.is_terminal else 400, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 400)
+    console.print(table)
 
 
 def print_json(body: Any) -> None:
@@ -39,4 +41,4 @@ def print_json(body: Any) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else str(value)
+    return "" if value is None else escape(str(value))
