@@ -1,0 +1,1 @@
+"""A Docker host: samples, flows, programs, files, events and identity of its containers."""
