@@ -133,7 +133,7 @@ class Up(Table):
         "collect",
     )
     """Started in this order, stopped in reverse: what reads is there before what writes."""
-    restart_after_s: Annotated[float, Field(ge=0, le=60)] = 1.0
+    restart_after_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Pause before a part that died is started again; doubles with each death in a row."""
     restart_after_most_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The longest such pause; a part that lived this long begins again with the shortest."""
