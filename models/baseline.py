@@ -51,20 +51,22 @@ class Baseline:
     lasting: Array = field(default_factory=_zeros)
     blocks: Array = field(default_factory=_zeros)
     container_blocks: float = 0.0
+    scale: Array = field(init=False, repr=False, compare=False)
+    """One deviation for a container whose own level is known."""
+    lasting_scale: Array = field(init=False, repr=False, compare=False)
+    """One deviation of what lasts, in scales."""
 
-    def scale(self) -> Array:
-        """One deviation for a container whose own level is known. Shape (features,).
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", self._scale())
+        object.__setattr__(self, "lasting_scale", np.maximum(self.lasting / 3.0, 0.35))
 
-        Never less than the feature's relative noise (a feature that never moved borrows
+    def _scale(self) -> Array:
+        """Never less than the feature's relative noise (a feature that never moved borrows
         that), nor than a share of the range seen; wider while few blocks were seen.
         """
         spread = np.fmax(self.within, (self.high - self.location) / 3.5)
         spread = np.fmax(np.fmax(spread, (self.location - self.low) / 3.5), NOISE)
         return np.asarray(spread * (1.0 + 2.0 / np.maximum(self.blocks, 1.0)))
-
-    def lasting_scale(self) -> Array:
-        """One deviation of what lasts, in scales. Shape (features,)."""
-        return np.asarray(np.maximum(self.lasting / 3.0, 0.35))
 
     def learned(self, blocks: int, container_blocks: int) -> float:
         """How much is known, 0 to 1, against what is asked for."""
@@ -135,7 +137,7 @@ def fold(baseline: Baseline, block: Block) -> Baseline:
     known = given & (baseline.blocks > 0)
     new = given & ~known
     weight = np.maximum(1.0 / (baseline.blocks + 1.0), SLOWEST)
-    limit = np.where(baseline.blocks >= _STEADY, CLIP * np.nan_to_num(baseline.scale()), np.inf)
+    limit = np.where(baseline.blocks >= _STEADY, CLIP * np.nan_to_num(baseline.scale), np.inf)
     moved = np.clip(np.where(known, block.location - baseline.location, 0.0), -limit, limit)
     spread = np.where(new, 0.0, baseline.within**2 * (1 - weight))
     spread = np.sqrt(spread + weight * (block.within**2 + moved**2))

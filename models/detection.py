@@ -16,6 +16,9 @@ class Detection:
     """The line never lies nearer: below, heavy tails of ordinary load live."""
     line_most: float = 12.0
     """Nor further, so that nobody can lift it out of the way by making noise."""
+    line_rise_per_min: float = 0.2
+    """The line rises no faster: half an hour from one bound to the other. Otherwise a slow
+    leak would teach the line to stay ahead of it."""
     fast_s: float = 8.0
     """Memory of the horizon that sees spikes and steps: a few samples at 1 and at 5 s."""
     slow_s: float = 40.0

@@ -17,7 +17,7 @@ from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
 from models.features import FAMILIES, INDEX, Array
 from models.learning import learning, veto
 from models.lineage import Case, Image, LineageState, Recent
-from models.magnitudes import Weighed, weigh
+from models.magnitudes import Weighed, own_level, weigh
 from models.members import FAST, LAST, LEVEL, SLOW
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 from models.sightings import siblings
@@ -194,7 +194,7 @@ def _reason(
     bench: Bench, row: int, image: Image, at: int, rarity: float, lasted_s: float
 ) -> Reason:
     members, base = bench.state.members, image.baseline
-    level = float(members.trust()[row] * members.grid[row, LEVEL, at])
+    level = float(own_level(members.trust()[row] * members.grid[row, LEVEL])[at])
     fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
     rows = [r for r, who in enumerate(members.who) if who.image == image.name]
     recent = members.grid[rows, FAST]

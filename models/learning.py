@@ -50,14 +50,16 @@ def close_block(state: LineageState, detection: Detection) -> None:
     """The open block ends: what it has to teach waits, what has waited long enough teaches."""
     length_s = block_s(state, detection)
     for image in state.images.values():
-        rows = _teachers(state, image)
+        rows = _teachers(state, image, detection)
         _teach(state, image, rows, detection)
         calm = [row for row in _rows_of(state, image) if not _involved(state, row)]
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
-        image.line = image.tail.line(
+        target = image.tail.line(
             detection.budget_alarms_per_day, length_s, detection.line_least, detection.line_most
         )
+        # What grows slowly must not lift the line ahead of itself.
+        image.line = min(target, image.line + detection.line_rise_per_min * length_s / 60.0)
         image.lasting = np.zeros(SIZE)
     _close_facts(state, detection)
     grid = state.members.grid
@@ -82,13 +84,20 @@ def _involved(state: LineageState, row: int) -> bool:
     return case is not None and bool(case.level >= Level.CORRUPTED.rank or case.recents)
 
 
-def _teachers(state: LineageState, image: Image) -> Whole:
-    """Members that may teach: measured, neither condemned nor near it."""
-    members, near = state.members, ODD * image.line
+def _teachers(state: LineageState, image: Image, detection: Detection) -> Whole:
+    """Members that may teach: measured, neither condemned nor near it.
+
+    While an image, or a container, is so new that no resource condemns it alone, being near
+    is no bar: what is odd then is that we know so little.
+    """
+    members = state.members
+    new = image.baseline.blocks.max() < detection.settle_blocks
+    age_s = (members.last_ns - members.since_ns) / 1e9
+    near = np.where(new | (age_s < detection.settle_s), np.inf, ODD * image.line)
     return np.array([
         row for row in _rows_of(state, image)
         if members.grid[row, COUNT].max() >= 2
-        and members.peak[row] < near and not _accused(state, row)
+        and members.peak[row] < near[row] and not _accused(state, row)
     ], np.int64)  # fmt: skip  # a condition a line
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.baseline import CLIP
 from models.detection import Detection
 from models.detectors import distance
-from models.features import SIZE, Array, measured, transform
+from models.features import BOTH_WAYS, SIZE, Array, measured, transform
 from models.lineage import Image, LineageState
 from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Whole
 from models.records.telemetry import Batch
@@ -94,7 +94,8 @@ def _passed_s(state: LineageState, batch: Batch, times: Whole, first: Whole,
     usual = state.interval_s or batch.interval_s
     known = passed[before > 0]
     if len(known):
-        now = float(np.median(known))
+        middle = len(known) // 2
+        now = float(np.partition(known, middle)[middle])
         state.interval_s = usual + 0.2 * (min(max(now, 0.1), 120.0) - usual)
     return np.minimum(passed, 2.0 * max(usual, batch.interval_s))
 
@@ -103,17 +104,24 @@ def _normal(state: LineageState, rows: Whole) -> tuple[Array, Array]:
     """Centre and scale for each of these members. Shapes (rows, features)."""
     members = state.members
     trust = members.trust()[rows][:, None]
-    own = trust * members.grid[rows, LEVEL]
+    own = own_level(trust * members.grid[rows, LEVEL])
     names = [members.who[row].image for row in rows.tolist()]
     if len(set(names)) == 1:
         base = state.images[names[0]].baseline
-        location, unit, between = base.location, base.scale(), base.between
+        location, unit, between = base.location, base.scale, base.between
     else:
         bases = [state.images[name].baseline for name in names]
         location = np.array([base.location for base in bases])
-        unit = np.array([base.scale() for base in bases])
+        unit = np.array([base.scale for base in bases])
         between = np.array([base.between for base in bases])
     return location + own, np.sqrt(unit**2 + ((1.0 - trust) * between) ** 2)
+
+
+def own_level(level: Array) -> Array:
+    """How far above its image's level a container may be. One that has been below may still
+    rise to what its siblings have: a cache that fills is no leak.
+    """
+    return np.where(BOTH_WAYS, level, np.maximum(level, 0.0))
 
 
 def remembered(
@@ -140,18 +148,21 @@ def _add_up(state: LineageState, rows: Whole, first: Whole, of: Whole, seen: Arr
             young: npt.NDArray[np.bool_], centre: Array, scale: Array) -> None:  # fmt: skip
     """What the open block has seen of each container; a wild value counts as a near one."""
     grid = state.members.grid
-    limit = np.where(np.isnan(centre), np.inf, CLIP * scale)
-    middle = np.nan_to_num(centre)
-    near = np.clip(seen, (middle - limit)[of], (middle + limit)[of])
+    limit = CLIP * scale
+    near = np.clip(seen, np.where(np.isnan(centre), -np.inf, centre - limit)[of],
+                   np.where(np.isnan(centre), np.inf, centre + limit)[of])  # fmt: skip
     void = np.isnan(near) | young[:, None]
-    filled = np.where(void, 0.0, near)
-    grid[rows, SUM] += np.add.reduceat(filled, first, axis=0)
-    grid[rows, SQUARES] += np.add.reduceat(filled * filled, first, axis=0)
-    grid[rows, COUNT] += np.add.reduceat(~void, first, axis=0, dtype=np.float64)
-    high = np.maximum.reduceat(np.where(void, -np.inf, near), first, axis=0)
-    low = np.minimum.reduceat(np.where(void, np.inf, near), first, axis=0)
-    grid[rows, HIGH] = np.maximum(grid[rows, HIGH], high)
-    grid[rows, LOW] = np.minimum(grid[rows, LOW], low)
+    high = low = near
+    if void.any():
+        near = np.where(void, 0.0, near)
+        high, low = np.where(void, -np.inf, near), np.where(void, np.inf, near)
+    part = grid[rows]
+    part[:, SUM] += np.add.reduceat(near, first, axis=0)
+    part[:, SQUARES] += np.add.reduceat(near * near, first, axis=0)
+    part[:, COUNT] += np.add.reduceat(~void, first, axis=0, dtype=np.float64)
+    part[:, HIGH] = np.maximum(part[:, HIGH], np.maximum.reduceat(high, first, axis=0))
+    part[:, LOW] = np.minimum(part[:, LOW], np.minimum.reduceat(low, first, axis=0))
+    grid[rows] = part
 
 
 def _count_minute(state: LineageState, rows: Whole, of: Whole, values: Array) -> None:
@@ -221,7 +232,7 @@ def weigh(state: LineageState, image: Image, detection: Detection) -> Weighed:
     """Hold an image's living members against each other and against what is usual."""
     rows, base = living(state, image.name, detection), image.baseline
     fast, slow = state.members.grid[rows, FAST], state.members.grid[rows, SLOW]
-    evidence, lasting = distance.evidence(fast, slow, base.lasting_scale())
+    evidence, lasting = distance.evidence(fast, slow, base.lasting_scale)
     if len(rows):
         peak = evidence.max(axis=1)
         state.members.peak[rows] = np.maximum(state.members.peak[rows], peak)

@@ -24,8 +24,7 @@ share, in whatever feature, widens the scale of all so much.
 
 def departures(seen: Array, location: Array, scale: Array) -> Array:
     """Signed deviations, bounded. All shapes broadcast; NaN in gives NaN out."""
-    off: Array = np.clip((seen - location) / scale, -MOST, MOST)
-    return off
+    return np.asarray(np.clip((seen - location) / scale, -MOST, MOST))
 
 
 def shared(recent: Array) -> tuple[Array, Array]:
