@@ -136,19 +136,22 @@ def test_a_worker_that_stands_still_is_ended(new_trial: NewTrial, value: bytes, 
 def test_a_worker_that_slept_past_its_session_writes_nothing_over_the_next(
     new_trial: NewTrial,
 ) -> None:
-    """A host that was suspended wakes up with old rows in hand."""
-    with new_trial(nap_s=0.02, most=10, session_timeout_s=2.0) as trial:
-        trial.produce(1000)
-        sleeper = trial.start()
-        trial.until_outputs(200)
-        sleeper.send_signal(signal.SIGSTOP)
+    """A host that was suspended in the middle of a commit wakes up with old rows in hand."""
+    with new_trial(nap_s=0.02, most=10) as trial:
+        trial.produce(600)
+        sleeper = trial.start(SLEEPER="1")
+        trial.until(lambda: asleep(sleeper.pid), "the sleep in a commit")
         trial.start()
         trial.until_committed()
         sleeper.send_signal(signal.SIGCONT)
-        trial.produce(300)
-        trial.until_committed()
+        trial.until(lambda: "rows not written" in trial.said(), "the refusal to write")
 
         whole(trial)
+
+
+def asleep(pid: int) -> bool:
+    """True once the process is stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
 def test_a_widened_recovery_neither_hangs_nor_loses(new_trial: NewTrial) -> None:

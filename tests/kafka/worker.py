@@ -7,6 +7,7 @@ one process that a test can kill at a stated instant.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from faust.tables.manager import TableManager
 
 from models.errors import MalformedRecord
 from streams.delivery import app as delivery
+from streams.delivery.late import LateTable
 from streams.delivery.rejected import Rejects
 from streams.tables import Rows
 
@@ -86,11 +88,17 @@ def build(job: dict[str, Any]) -> faust.App:
                 rows.keep(last[group], group, state, last[group].message.offset)
 
     app.agent(source, name="count")(count)
+    instrument(app, table, job)
+    return app
+
+
+def instrument(app: faust.App, table: LateTable, job: dict[str, Any]) -> None:
     if "kill_after_phase" in job:
         table.after_phase = killer(job["kill_after_phase"], job["flag"])
+    if os.environ.get("SLEEPER") == "1":
+        sleep_in_commit(delivery.outbox_of(app))
     if "widen_s" in job:
         widen(app, job["widen_s"])
-    return app
 
 
 async def misbehave(value: bytes) -> None:
@@ -111,6 +119,18 @@ def killer(phase: int, flag: str) -> Any:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return after
+
+
+def sleep_in_commit(outbox: Any) -> None:
+    """Suspend this process in its second commit, between its outputs and its rows."""
+    delivered, times = outbox.delivered, itertools.count(1)
+
+    async def then_sleep() -> None:
+        await delivered()
+        if next(times) == 2:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    outbox.delivered = then_sleep
 
 
 def widen(app: faust.App, wide_s: float) -> None:
