@@ -29,6 +29,7 @@ SKIPPED: Final = 0.3
 """The first part of the window only teaches the baselines: deviations from a baseline that
 knows nothing yet tell nothing."""
 _WAIT_S: Final = 15.0
+_POLL_S: Final = 0.2
 _AT_ONCE: Final = 1000
 
 Progress = Callable[[float], None]
@@ -119,10 +120,11 @@ def _telemetry(kafka: Mapping[str, str], topic: str) -> Iterator[tuple[float, An
         total = sum(end - low for low, end in ends.values())
         consumer.assign([TopicPartition(topic, p, low) for p, (low, _end) in ends.items()])
         left = {partition for partition, (low, end) in ends.items() if low < end}
-        seen = 0
+        seen, silent_s = 0, 0.0
         while left:
-            messages = consumer.consume(_AT_ONCE, _WAIT_S)
-            if not messages:
+            messages = consumer.consume(_AT_ONCE, _POLL_S)  # waits until there are so many
+            silent_s = 0.0 if messages else silent_s + _POLL_S
+            if silent_s > _WAIT_S:
                 raise BrokerUnreachable(f"telemetry {topic}: nothing came within {_WAIT_S:.0f} s")
             for message in messages:
                 if message.error() is not None:
