@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 import typer
@@ -83,8 +83,8 @@ def plimsoll(
         typer.Option(envvar="PLIMSOLL_CONFIG", help="Settings file (TOML).", show_default=False),
     ] = None,
     log_level: Annotated[
-        str | None,
-        typer.Option(metavar="LEVEL", help="debug, info, warning or error.", show_default=False),
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="The least that is said.", show_default=False),
     ] = None,
 ) -> None:
     """Plimsoll draws the load line for every container image, says when one container or
@@ -97,11 +97,13 @@ def plimsoll(
     for name, value in (("PLIMSOLL_CONFIG", config), ("PLIMSOLL_LOGS__LEVEL", log_level)):
         if value is not None:
             os.environ[name] = str(value)  # where every command, and `up`'s children, look
-    from streams.settings import load
-
-    logs = load().logs
     from streams.meters import configure_logs
+    from streams.settings import Logs, load
 
+    try:
+        logs = load().logs
+    except ConfigurationError:
+        logs = Logs()  # the command itself tells the faults of what it reads
     configure_logs(logs.level, logs.form)
 
 
@@ -158,3 +160,7 @@ def _loaded(entry: EntryPoint) -> Any:
     command = typer.main.get_command(found)
     command.name = entry.name
     return command
+
+
+if __name__ == "__main__":
+    main()

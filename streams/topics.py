@@ -106,7 +106,7 @@ def _compared(planned: Planned, found: Found | None) -> Iterator[Difference]:
 class Cluster:
     """The few questions and requests that topics need of a broker."""
 
-    def __init__(self, kafka: Kafka, timeout_s: float = 20.0) -> None:
+    def __init__(self, kafka: Kafka, timeout_s: float = 8.0) -> None:
         self._bootstrap, self._timeout_s = kafka.bootstrap, timeout_s
         quiet: dict[str, Any] = {"log_level": 2, "socket.timeout.ms": int(timeout_s * 1000)}
         self._admin = AdminClient({**kafka.librdkafka(), **quiet})

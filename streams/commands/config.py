@@ -43,7 +43,7 @@ class Setting:
 @command.command("show")
 def show_settings(as_json: AsJson = False) -> None:
     """Every setting of every part: its value and its origin; secrets are masked."""
-    found = [setting for kind in settings_classes() for setting in in_force(kind)]
+    found = [setting for settings in read_all() for setting in in_force(settings)]
     settings = {setting.name: setting for setting in found}.values()
     if as_json:
         print_json({s.name: {"value": s.value, "origin": s.origin} for s in settings})
@@ -55,8 +55,7 @@ def show_settings(as_json: AsJson = False) -> None:
 @command.command()
 def check() -> None:
     """Read the settings of every part; exit 2 and name each fault, if there is one."""
-    for kind in settings_classes():
-        _read(kind)
+    read_all()
     typer.echo("the settings can be used")
 
 
@@ -78,9 +77,9 @@ def settings_classes() -> tuple[type[BaseSettings], ...]:
     return tuple(entry.load() for entry in found)
 
 
-def in_force(kind: type[BaseSettings]) -> Iterator[Setting]:
-    """Every setting of one class. Raises: ConfigurationError when one can't be used."""
-    settings = _read(kind)
+def in_force(settings: BaseSettings) -> Iterator[Setting]:
+    """Every setting of one part, with its origin."""
+    kind = type(settings)
     path = os.environ.get("PLIMSOLL_CONFIG")
     file = dict(_leaves(read_file(path, kind.model_fields.keys() | _everything())))
     environment = dict(_leaves(EnvSettingsSource(kind)()))
@@ -129,13 +128,20 @@ def _tail(name: str) -> str:
     return defaults.get(name, name.removesuffix("_dir"))
 
 
-def _read(kind: type[BaseSettings]) -> BaseSettings:
-    try:
-        return kind()
-    except ValidationError as found:
-        raise ConfigurationError(tell_faults(found.errors())) from None
-    except SettingsError as found:
-        raise ConfigurationError(f"environment: {found}: {found.__cause__}") from found
+def read_all() -> tuple[BaseSettings, ...]:
+    """The settings of every part. Raises: ConfigurationError with the faults of all."""
+    read: list[BaseSettings] = []
+    faults: dict[tuple[str | int, ...], Any] = {}
+    for kind in settings_classes():
+        try:
+            read.append(kind())
+        except ValidationError as found:
+            faults |= {fault["loc"]: fault for fault in found.errors()}
+        except SettingsError as found:
+            raise ConfigurationError(f"environment: {found}: {found.__cause__}") from found
+    if faults:
+        raise ConfigurationError(tell_faults(faults.values()))
+    return tuple(read)
 
 
 def _everything() -> set[str]:
