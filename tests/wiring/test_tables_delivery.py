@@ -1,0 +1,256 @@
+"""The parts of delivery that need no broker: continuity, lease, watchdog, outbox, rejects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from models.errors import ConfigurationError, MalformedRecord
+from models.records.codec import decode
+from models.records.rejected import DeadLetter
+from streams.delivery.app import Delivery, make_app
+from streams.delivery.continuity import Continuity, Gap
+from streams.delivery.lease import Lease
+from streams.delivery.outbox import Outbox
+from streams.delivery.rejected import Rejects
+from streams.delivery.watchdog import Sight, Watchdog
+
+ONE = TP("telemetry", 1)
+
+
+# ---- continuity -----------------------------------------------------------------------------
+
+
+def gaps_of(*offsets: int, sought: int | None = None) -> list[Gap]:
+    found: list[Gap] = []
+    continuity = Continuity(found.append)
+    if sought is not None:
+        continuity.sought({ONE: sought})
+    continuity.saw((ONE, offset) for offset in offsets)
+    return found
+
+
+def test_a_skipped_offset_is_named() -> None:
+    """Lost silently, it would never be missed."""
+    assert gaps_of(5, 6, 9) == [Gap("telemetry", 1, 7, 8)]
+
+
+def test_records_missing_after_a_rebalance_are_named() -> None:
+    """That is where Faust loses them: between the committed offset and the first one read."""
+    assert gaps_of(13, sought=10) == [Gap("telemetry", 1, 10, 12)]
+
+
+def test_what_is_read_again_is_no_gap() -> None:
+    """Every restart reads again; an alarm that always rings is heard by nobody."""
+    assert gaps_of(5, 6, 7, 5, 6, 7, 8, sought=5) == []
+
+
+def test_without_a_committed_offset_the_first_record_is_taken_as_it_comes() -> None:
+    """A topic whose oldest records have expired begins anywhere."""
+    assert gaps_of(1000, 1001) == []
+
+
+# ---- lease ----------------------------------------------------------------------------------
+
+
+class Coordinator:
+    """Answers heartbeats as told; the part of aiokafka's that the lease watches."""
+
+    def __init__(self) -> None:
+        self.generation = 3
+        self.answers = True
+        self._do_heartbeat: Callable[[], Awaitable[bool]] = self._answer
+        self._do_rejoin_group: Callable[[Any], Awaitable[bool]] = self._rejoin
+
+    async def _answer(self) -> bool:
+        return self.answers
+
+    async def _rejoin(self, _subscription: Any) -> bool:
+        return self.answers
+
+
+@pytest.fixture
+def clock() -> SimpleNamespace:
+    return SimpleNamespace(now_s=100.0)
+
+
+@pytest.fixture
+def coordinator() -> Coordinator:
+    return Coordinator()
+
+
+@pytest.fixture
+def lease(clock: SimpleNamespace, coordinator: Coordinator) -> Lease:
+    lease = Lease(session_s=10.0, monotonic=lambda: float(clock.now_s))
+    lease.watch(coordinator)
+    return lease
+
+
+def test_a_lease_holds_for_one_session_after_an_answered_heartbeat(
+    lease: Lease, clock: SimpleNamespace, coordinator: Coordinator
+) -> None:
+    """After that the broker may have given the partitions to another worker."""
+    assert not lease.holds(3)
+    asyncio.run(_awaited(coordinator._do_heartbeat()))
+
+    clock.now_s += 9.9
+    assert lease.holds(3)
+    clock.now_s += 0.1
+    assert not lease.holds(3)
+
+
+def test_an_unanswered_heartbeat_renews_nothing(lease: Lease, coordinator: Coordinator) -> None:
+    """The worker that the broker no longer knows is the one that must not write."""
+    coordinator.answers = False
+    asyncio.run(_awaited(coordinator._do_heartbeat()))
+
+    assert not lease.holds(3)
+
+
+def test_a_lease_is_lost_with_its_generation(lease: Lease, coordinator: Coordinator) -> None:
+    """Between two rebalances, others may have held our partitions."""
+    asyncio.run(_awaited(coordinator._do_rejoin_group(None)))
+    assert lease.holds(3)
+
+    coordinator.generation = 5
+
+    assert not lease.holds(3)
+    assert lease.lost(3)
+
+
+async def _awaited(one: Awaitable[bool]) -> bool:
+    return await one
+
+
+# ---- watchdog -------------------------------------------------------------------------------
+
+
+def dog(clock: SimpleNamespace, sights: list[Sight]) -> Watchdog:
+    return Watchdog(
+        lambda: sights[-1],
+        lambda look: look(),
+        patience_s=5.0,
+        monotonic=lambda: float(clock.now_s),
+    )
+
+
+def test_a_worker_that_moves_is_left_alone(clock: SimpleNamespace) -> None:
+    """A long backlog is work, not a fault."""
+    sights = [Sight("unread records", 0)]
+    watchdog = dog(clock, sights)
+
+    for moved in range(20):
+        clock.now_s += 2
+        sights.append(Sight("unread records", moved))
+        watchdog.look()
+        assert watchdog.complaint() is None
+
+
+def test_a_worker_whose_figures_stand_still_is_complained_of(clock: SimpleNamespace) -> None:
+    """The complaint says what it waited for, since the process ends with it."""
+    watchdog = dog(clock, [Sight("unread records", 7)])
+    for _ in range(4):
+        watchdog.look()
+        clock.now_s += 2
+
+    assert watchdog.complaint() == "no progress for 8 s: unread records"
+
+
+def test_a_loop_that_does_not_turn_is_complained_of(clock: SimpleNamespace) -> None:
+    """A blocked loop cannot say so itself."""
+    watchdog = dog(clock, [Sight("unread records", 7)])
+    watchdog.look()
+    clock.now_s += 6
+
+    assert watchdog.complaint() == "its event loop has not turned for 6 s"
+
+
+# ---- outbox, rejects ------------------------------------------------------------------------
+
+
+class Producer:
+    """Hands out futures that the test answers: a broker that takes its time."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.answers: list[asyncio.Future[None]] = []
+
+    async def send(self, *record: Any) -> asyncio.Future[None]:
+        self.sent.append(record)
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+
+def outbox_on(producer: Producer) -> Outbox:
+    app: Any = SimpleNamespace(producer=producer)
+    return Outbox(app)
+
+
+def test_nothing_counts_as_delivered_before_the_broker_has_it() -> None:
+    """An offset committed earlier would be a verdict lost."""
+
+    async def scene() -> None:
+        producer = Producer()
+        outbox = outbox_on(producer)
+        await outbox.send("verdicts", b"k", b"v")
+        waiting = asyncio.ensure_future(outbox.delivered())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        producer.answers[0].set_result(None)
+        await waiting
+
+    asyncio.run(scene())
+
+
+def test_a_record_that_could_not_be_sent_fails_every_later_commit() -> None:
+    """Forgotten after one failure, it would be passed over by the next commit."""
+
+    async def scene() -> None:
+        producer = Producer()
+        outbox = outbox_on(producer)
+        await outbox.send("verdicts", b"k", b"v")
+        producer.answers[0].set_exception(ConnectionError("gone"))
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                await outbox.delivered()
+
+    asyncio.run(scene())
+
+
+def test_a_dead_letter_tells_where_the_record_lay_and_why_it_was_refused() -> None:
+    """Someone has to find the collector that sent it."""
+
+    def refuse(_value: bytes) -> bytes:
+        raise MalformedRecord("mistyped", "expected a number", "samples[3]")
+
+    async def scene() -> tuple[bytes | None, tuple[Any, ...]]:
+        producer = Producer()
+        message = SimpleNamespace(
+            topic="telemetry", partition=2, offset=41, key=b"k", value=b"{}", timestamp=1.5e9
+        )
+        rejects = Rejects(outbox_on(producer), "rejected", by="judge")
+        used = await rejects.decoded(SimpleNamespace(message=message), refuse)
+        return used, producer.sent[0]
+
+    used, (topic, key, value, *_) = asyncio.run(scene())
+    letter = decode(DeadLetter, value)
+
+    assert used is None
+    assert (topic, key) == ("rejected", b"k")
+    assert (letter.topic, letter.partition, letter.offset) == ("telemetry", 2, 41)
+    assert (letter.fault, letter.place, letter.kept) == ("mistyped", "samples[3]", b"{}")
+    assert letter.at_ns == 1_500_000_000 * 10**9
+
+
+# ---- app ------------------------------------------------------------------------------------
+
+
+def test_times_that_cannot_work_together_are_refused() -> None:
+    """Below the broker's session minimum a worker idles without a word."""
+    with pytest.raises(ConfigurationError, match="session_timeout_s"):
+        make_app("g", Delivery("localhost:9092", session_timeout_s=3.0, heartbeat_s=2.0))
