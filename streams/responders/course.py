@@ -263,7 +263,9 @@ class Course:
         by = f"order {case.ended_by}" if case.ended_by else "its time ran out"
         log.info("released", by=by, said=said, **_named(case))
         outcome = self._outcome(case, Status.RELEASED, "released", f"{by}; {said}")
-        return self._kept(replace(case, step=Step.ENDED), outcome)
+        # What was there before is put back now, and may hold secrets: not kept any longer.
+        rungs = tuple(replace(rung, before=b"{}") for rung in case.rungs)
+        return self._kept(replace(case, step=Step.ENDED, rungs=rungs), outcome)
 
     # ---- orders about orders --------------------------------------------------------------
 

@@ -1,0 +1,98 @@
+"""``plimsoll respond``: the responder beside a container runtime."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from streams.responders.base import Responder
+    from streams.responders.runner import Runner
+    from streams.settings import Settings
+
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+
+def command(
+    platform: Annotated[
+        str | None, typer.Option(help="Container runtime, by its name among the responders.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Machine id whose orders to carry out; else this one's.")
+    ] = None,
+) -> None:
+    """Responder: carry out signed orders here, verify them, undo them in time.
+
+    Goes on where it was interrupted, and without Kafka ends what is due. Runs until SIGTERM;
+    what is in force then stays so until this command runs again.
+    """
+    from streams.meters import Meters, bound
+    from streams.settings import load
+
+    settings = load(responder={"platform": platform, "host": host})
+    bound(part="respond")
+    meters = Meters()
+    meters.serve(settings.responder.metrics_port)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    runner(settings, meters, stopping).run()
+
+
+def runner(settings: Settings, meters: object, stopping: threading.Event) -> Runner:
+    """Everything that a responder is made of, from the settings; not running yet.
+
+    Raises: ConfigurationError where one of them cannot work.
+    """
+    from models.contract import Topics
+    from streams.keys import TrustFile
+    from streams.meters import Meters
+    from streams.responders import platform_of
+    from streams.responders.course import Course
+    from streams.responders.reception import Reception
+    from streams.responders.runner import Runner
+    from streams.responders.store import ResponderStore
+    from streams.responders.witness import Witness
+    from streams.stores.evidence import EvidenceStore
+
+    assert isinstance(meters, Meters)
+    clock = time.time_ns
+    platform: Responder = platform_of(settings.responder)
+    store = ResponderStore(settings.responder_file)
+    witness = Witness(platform, EvidenceStore(settings.evidence_dir), clock)
+    course = Course(
+        platform, store, witness, clock, ttl_s=settings.responder.ttl_s, stopping=stopping
+    )
+    hosts = (settings.responder.host or machine_id(),)
+    trust = TrustFile(settings.keys_dir, clock)
+    return Runner(
+        settings.kafka.librdkafka(),
+        Topics(settings.topic_prefix),
+        reception=Reception(trust, settings.scope, hosts, platform.about, clock),
+        course=course,
+        store=store,
+        meters=meters,
+        clock=clock,
+        stopping=stopping,
+    )
+
+
+def machine_id() -> str:
+    """The id of this machine, by which collectors name it too.
+
+    Raises: ConfigurationError where it has none.
+    """
+    from models.errors import ConfigurationError
+
+    try:
+        return MACHINE_ID.read_text().strip()
+    except OSError as problem:
+        raise ConfigurationError(
+            f"{MACHINE_ID}: {problem.strerror}; name the host with --host or "
+            "PLIMSOLL_RESPONDER__HOST, as its collector does"
+        ) from problem
