@@ -1,0 +1,136 @@
+"""The containers of the demo: four services of three siblings each, on a network of their own.
+
+They live by infra/demo/life.sh and take their directions from a file that is mounted where
+they can only read it. Nobody enters them, so that all that is seen is their own doing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from docker.errors import NotFound
+
+from infra.demo.machine import LABEL
+from infra.demo.remote import RemoteHosts
+from infra.images import build
+
+SERVICES: Final = ("orders", "web", "notifier", "search")
+SIBLINGS: Final = 3
+CALLED: Final = "search"
+"""The service that all others ask: what happens to a victim costs its siblings no answer."""
+PARTNER, STRANGER, PORT = 10, 66, 443
+MEMORY_BYTES: Final = 256 << 20
+_LIFE: Final = Path(__file__).with_name("life.sh")
+_COMMAND: Final = ("/bin/sh", "/life.sh")
+
+
+def repository(service: str) -> str:
+    """The name of a service's image; its tag is the run."""
+    return f"demo/{service}"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One container: ``subject`` is its full id, ``number`` counts siblings from 1."""
+
+    service: str
+    number: int
+    name: str
+    subject: str
+    address: str
+    direction: Path
+
+
+class Troupe:
+    """All containers of one run; a context manager. ``directory`` holds their directions."""
+
+    def __init__(self, client: Any, run: str, remote: RemoteHosts, directory: Path) -> None:
+        self._client, self._run, self._remote = client, run, remote
+        self._directory = directory
+        self._marks = {LABEL: run}
+        self._actors: dict[tuple[str, int], Actor] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            for service in SERVICES:
+                undo.callback(self._forget_image, self._build(service))
+            network = self._client.networks.create(
+                f"plimsoll-{self._run}", driver="bridge", labels=self._marks
+            )
+            undo.callback(network.remove)
+            undo.callback(self._remove_all)
+            for service in (CALLED, *(one for one in SERVICES if one != CALLED)):
+                for number in range(1, SIBLINGS + 1):
+                    self._actors[service, number] = self._start(service, number, network.name)
+            self._open = undo.pop_all()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._open.close()
+
+    def actor(self, service: str, number: int) -> Actor:
+        return self._actors[service, number]
+
+    def siblings(self, service: str) -> list[Actor]:
+        return [actor for actor in self._actors.values() if actor.service == service]
+
+    def direct(self, actor: Actor, word: str) -> None:
+        """Tell one container what to do from now on; ``calm`` is ordinary life."""
+        self._write(actor.direction, actor.service, actor.number, word, int(time.time()))
+
+    def seen(self, container: str) -> dict[str, Any]:
+        """What the engine says of a container, by its id or name; nothing when it is gone."""
+        try:
+            return dict(self._client.api.inspect_container(container))
+        except NotFound:
+            return {}
+
+    # ---- making and removing ----------------------------------------------------------------
+
+    def _build(self, service: str) -> str:
+        tag = f"{repository(service)}:{self._run}"
+        files = {"/life.sh": _LIFE.read_bytes(), "/service": service.encode()}
+        build(self._client, tag, command=_COMMAND, files=files, labels=self._marks)
+        return tag
+
+    def _start(self, service: str, number: int, network: str) -> Actor:
+        name = f"{service}-{number}-{self._run}"
+        stage = self._directory / name
+        stage.mkdir(parents=True)
+        direction = stage / "direction"
+        self._write(direction, service, number, "calm", 0)
+        container = self._client.containers.run(
+            f"{repository(service)}:{self._run}", detach=True, name=name, network=network,
+            labels=self._marks, mem_limit=MEMORY_BYTES,
+            volumes={str(stage): {"bind": "/stage", "mode": "ro"}},
+        )  # fmt: skip  # one call, one thought
+        container.reload()
+        address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
+        return Actor(service, number, name, str(container.id), address, direction)
+
+    def _write(self, direction: Path, service: str, number: int, word: str, given_s: int) -> None:
+        """``given_s``: seconds since 1970; who was born later passes the direction over."""
+        address = "" if service == CALLED else self._actors[CALLED, number].address
+        lines = {
+            "PARTNER": self._remote.address(PARTNER), "STRANGER": self._remote.address(STRANGER),
+            "COLLEAGUE": address, "DO": word, "GIVEN": str(given_s),
+        }  # fmt: skip  # a table
+        fresh = direction.with_name("direction.new")
+        fresh.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        fresh.replace(direction)  # whole or not at all: the container may be reading it now
+
+    def _remove_all(self) -> None:
+        """Ours, and those that took their place or were kept: their names say so."""
+        for container in self._client.containers.list(all=True, filters={"name": self._run}):
+            try:
+                container.remove(force=True, v=True)
+            except NotFound:
+                continue
+
+    def _forget_image(self, tag: str) -> None:
+        self._client.images.remove(tag, force=True)
