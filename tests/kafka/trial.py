@@ -54,7 +54,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         names = [f"{self.prefix}{role}" for role in ("source", "outputs", "rejected")]
-        create_topics(self.bootstrap, dict.fromkeys(names, PARTITIONS))
+        if self.options.get("may_create_topics", True):
+            create_topics(self.bootstrap, dict.fromkeys(names, PARTITIONS))
         self.source, self.outputs, self.dead = names
         self.group = f"{self.prefix}count"
         self._producer = Producer(

@@ -57,6 +57,7 @@ def build(job: dict[str, Any]) -> faust.App:
             commit_interval_s=job.get("commit_interval_s", 0.3),
             session_timeout_s=job.get("session_timeout_s", 2.5),
             heartbeat_s=0.5,
+            may_create_topics=job.get("may_create_topics", True),
         ),
     )
     if job.get("stock"):
