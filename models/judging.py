@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from models import reasons
+from models.contract import HOST_PREFIX
 from models.detection import Detection
 from models.detectors import distance, drip
 from models.detectors.base import score
@@ -37,6 +38,8 @@ _LEANS: Final = 0.75
 """Share of the line that is enough where a fact agrees for a while: each alone is too weak to
 speak, both by chance at once is rarer still.
 """
+_MOST_REASONS: Final = 8
+_MOST_ALIKE: Final = 3
 _SCAN_PAIRS: Final = 10
 _CLOSED: Final = frozenset({"in", "file", "coverage"})
 """Kinds of facts that never agree with another: too common to be more than a word."""
@@ -129,7 +132,7 @@ def _magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Arra
         if leaning_s is None and past_s is None:
             continue
         lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
-        excused = _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
+        excused = _excused(bench, row, image, family, evidence)
         reason = _reason(bench, row, image, at, score(share), lasted_s)
         alone = family is not Family.RESOURCE or _settled(bench, row, image, at)
         pieces.append(Piece(
@@ -164,6 +167,13 @@ def _boosted(bench: Bench, row: int, evidence: Array) -> float:
         return 1.0
     peak, surprise = float(evidence.max()), float(bench.state.members.surprise[row])
     return min(max(surprise / peak, 1.0), 2.0) if peak > 0.0 else 1.0
+
+
+def _excused(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
+    """Whether a magnitude is no more than a word: we know too little, or know why."""
+    if bench.state.lineage.startswith(HOST_PREFIX):
+        return True  # what a host's containers do is judged there; its own facts speak for it
+    return _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
 
 
 def _young(bench: Bench, row: int) -> bool:
@@ -278,7 +288,9 @@ def _drips(bench: Bench, row: int, image: Image, peers: list[tuple[str, Recent]]
     usual = float(base.high[_SENT] + members.trust()[row] * members.grid[row, LEVEL, _SENT])
     rate = reasons.restored(_SENT, usual)[0] if np.isfinite(usual) else 0.0
     pieces = []
-    for _, recent in peers:
+    for kind, recent in peers:
+        if kind == "port":
+            continue
         lasted_s = (recent.last_ns - recent.first_ns) / 1e9
         line = drip.line_bytes(rate, lasted_s)
         if recent.sent_bytes > line:
@@ -322,7 +334,7 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
              families: tuple[Family, ...]) -> Verdict:  # fmt: skip  # two lines
     state, member = bench.state, bench.state.members.who[row]
     ordered = sorted(pieces, key=lambda p: (-p.grade, -p.reason.rarity, p.reason.text))
-    why = tuple(piece.reason for piece in ordered[:8])
+    why = tuple(piece.reason for piece in _told(ordered))
     if not why:
         why = (Reason(Family.COVERAGE, Evidence.FACT, "nothing speaks against it any more"),)
     identity = "|".join((
@@ -337,6 +349,17 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
         from_ns=state.now_ns - int(lasted_s * 1e9), at_ns=state.now_ns, level=level,
         score=_score(pieces), families=families, reasons=why, model=bench.forest.trees.uid if bench.forest else "", name=member.name,
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _told(pieces: list[Piece]) -> list[Piece]:
+    """At most eight, three of a kind; a port goes without saying where its peer is named."""
+    named = any(piece.kind in ("peer", "mate") for piece in pieces)
+    told: list[Piece] = []
+    for piece in pieces:
+        alike = sum(1 for other in told if piece.kind and other.kind == piece.kind)
+        if alike < _MOST_ALIKE and not (named and piece.kind == "port"):
+            told.append(piece)
+    return told[:_MOST_REASONS]
 
 
 def _score(pieces: list[Piece]) -> float:
