@@ -85,7 +85,8 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
 def records(kind: Any) -> st.SearchStrategy[Any]:
     """Valid records of one kind."""
     if kind in SPECIAL:
-        return SPECIAL[kind]()
+        special: st.SearchStrategy[Any] = SPECIAL[kind]()
+        return special
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = {
         field.name: _field(field.name, hints[field.name]) for field in dataclasses.fields(kind)
