@@ -17,9 +17,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from models.settings import SECRET_NAMES
 
-NOISY: Final = ("aiokafka", "faust", "mode", "urllib3", "docker")
-"""Libraries that log every request below warning; Faust's worker sets the root to debug."""
-
 MASKED: Final = "***"
 
 
@@ -50,9 +47,12 @@ def configure_logs(level: str = "info", form: Literal["auto", "json", "text"] = 
             ],
         )
     )
-    logging.basicConfig(level=number, handlers=[handler], force=True)
-    for name in NOISY:
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    # Our own lines never pass here. Faust's worker sets the root to debug, mode tells each
+    # start and stop, aiokafka each request: of libraries, what matters is a warning at least.
+    least = number if number == logging.DEBUG else max(number, logging.WARNING)
+    logging.basicConfig(level=least, handlers=[handler], force=True)
+    for name in ("aiokafka", "faust", "mode", "streams", "urllib3"):
+        logging.getLogger(name).setLevel(least)
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

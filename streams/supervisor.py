@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from typing import Final
 
 USAGE: Final = 2
 """A part that ends so was called or configured wrongly: starting it again can't help."""
+
+_TERMINAL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+"""Codes that move cursors: what containers are called must not steer this terminal."""
 
 Say = Callable[[str, str], None]
 """Called with a part's name and one line that it said, or that is about it."""
@@ -128,7 +132,9 @@ class Supervisor:
                 continue
             if not line:
                 return
-            self.say(name, line.decode(errors="replace").rstrip())
+            said = _TERMINAL.sub("", line.decode(errors="replace")).rstrip()
+            if said:
+                self.say(name, said)
 
     async def _stop_all(self) -> None:
         """In reverse order, each after the one before has ended: what writes ends first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +44,8 @@ def command(
     settings = load(up={"parts": _chosen(parts)})
     say = _printer()
     prepare(settings, say)
+    if settings.logs.form == "auto" and sys.stdout.isatty():
+        os.environ["PLIMSOLL_LOGS__FORM"] = "text"  # the parts write to us, we to a terminal
     chosen = settings.up
     patience = Patience(chosen.restart_after_s, chosen.restart_after_most_s, chosen.stop_within_s)
     supervisor = Supervisor([_part(name) for name in chosen.parts], say, patience)

@@ -136,3 +136,14 @@ def test_ctrl_c_and_sigterm_stop_all() -> None:
 
         assert run(Supervisor([python("worker", LASTS)], told, QUICK)) == 0
         assert told.about("stopped") == ["worker"]
+
+
+def test_what_a_part_says_cannot_steer_the_terminal() -> None:
+    """Names of containers are an attacker's to choose."""
+    told = Told()
+    program = "import time; print('a\\x1b[2Jb\\x07', flush=True); time.sleep(60)"
+    supervisor = Supervisor([python("worker", program)], told, QUICK)
+    told.once("ab", supervisor.stop)
+
+    assert run(supervisor) == 0
+    assert ("worker", "ab") in told.lines
