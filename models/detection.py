@@ -46,6 +46,9 @@ class Detection:
     """Blocks before a resource may condemn alone …"""
     settle_s: float = 180.0
     """… and the container's age: caches fill and compilers warm up for minutes."""
+    material: float = 0.1
+    """How far beyond the usual range a resource must be to condemn alone, in transformed
+    units: about a tenth more than ever."""
     delay_blocks: int = 2
     """Blocks that wait before they teach, so that an incident can veto them."""
     learn_minutes_alone: float = 30.0

@@ -219,7 +219,8 @@ def joined(incident: Incident, finding: Finding, now_ns: int) -> Incident:
 
 def _reasons(new: tuple[Reason, ...], old: tuple[Reason, ...]) -> tuple[Reason, ...]:
     """Each sentence once, the newest first."""
-    return tuple({one.text: one for one in reversed((*new, *old))}.values())[::-1][:MOST_REASONS]
+    said = {one.text for one in new}
+    return (*new, *(one for one in old if one.text not in said))[:MOST_REASONS]
 
 
 def saying(incident: Incident, remark: str) -> Incident:

@@ -31,6 +31,7 @@ _MAGNITUDES: Final = tuple(
 )
 _SENT: Final = INDEX["network_transmit_bytes_per_s"]
 _RATIO: Final = INDEX["network_transmit_bytes_per_received"]
+_THROTTLED: Final = INDEX["cpu_throttled_ratio"]
 _LOAD_SHARE: Final = 0.6
 _STAYS_PAST: Final = 0.8
 """Past the line until below this share of it."""
@@ -153,8 +154,13 @@ def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) ->
 
 
 def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
-    """Whether so much is known of a resource that it may condemn alone."""
+    """Whether a resource may condemn alone: much is known of it, and it is clearly more than
+    was ever usual. Being throttled is a limit that works, no fault.
+    """
     members, detection = bench.state.members, bench.detection
+    beyond = members.grid[row, LAST, at] - image.baseline.high[at] - _level(bench, row, at)
+    if at == _THROTTLED or not beyond >= detection.material:
+        return False
     old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
     return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
 
@@ -204,7 +210,7 @@ def _reason(
     bench: Bench, row: int, image: Image, at: int, rarity: float, lasted_s: float
 ) -> Reason:
     members, base = bench.state.members, image.baseline
-    level = float(own_level(members.trust()[row] * members.grid[row, LEVEL])[at])
+    level = _level(bench, row, at)
     fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
     rows = [r for r, who in enumerate(members.who) if who.image == image.name]
     recent = members.grid[rows, FAST]
@@ -214,6 +220,11 @@ def _reason(
         float(base.high[at]) + level, reasons.others(len(rows) - 1, shared), rarity, lasted_s,
         rising=fast > 1.1 * slow > 0.0,
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _level(bench: Bench, row: int, at: int) -> float:
+    members = bench.state.members
+    return float(own_level(members.trust()[row] * members.grid[row, LEVEL])[at])
 
 
 def _facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> list[Piece]:

@@ -80,7 +80,7 @@ def _graded(state: LineageState, told: Told, detection: Detection) -> Told:
     """While learning nothing proves; where nobody ever runs commands, one is suspect."""
     if learning(state, detection):
         return replace(told, grade=WEAK)
-    if told.family is Family.ACCESS and not state.facts.any_normal("exec"):
+    if told.key.startswith("exec ") and not state.facts.any_normal("exec"):
         return replace(told, grade=STRONG)
     return told
 

@@ -17,10 +17,13 @@ def _limit_ns(state: LineageState, detection: Detection) -> int:
 
 
 def next_silence_ns(state: LineageState, detection: Detection) -> int:
-    """When the next member would have been silent for too long."""
-    last = state.members.last_ns
-    awake = last[last >= state.now_ns - _limit_ns(state, detection)]
-    return int(awake.min()) + _limit_ns(state, detection) + 1 if len(awake) else _NEVER_NS
+    """When the next member, of those not noted yet, is silent for too long."""
+    waiting = state.members.last_ns > 0
+    for subject, case in state.cases.items():
+        if case.silent and subject in state.members.rows:
+            waiting[state.members.rows[subject]] = False
+    last = state.members.last_ns[waiting]
+    return int(last.min()) + _limit_ns(state, detection) + 1 if len(last) else _NEVER_NS
 
 
 def silent(state: LineageState, detection: Detection) -> list[str]:

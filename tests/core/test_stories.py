@@ -1,0 +1,95 @@
+"""Every attack and fault reaches its level in time, and nothing that only looks like one does."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+
+from models.pipeline import Core
+from models.records.verdict import Level
+from tests.core.fleet import STORIES, TWINS, Lineage, Watch, miner
+
+SEEDS = range(3)
+"""``python -m tests.core.figures`` tells them for more."""
+WARM_S = {1.0: 85.0, 5.0: 1800.0}
+
+
+@functools.lru_cache(maxsize=64)
+def warm(kind: str, seed: int, step_s: float) -> tuple[Lineage, Watch]:
+    """A lineage that has been watched until it is known; shared, so never to be changed."""
+    lineage, watch = Lineage(kind, seed, step_s), Watch(Core())
+    watch.run([lineage], WARM_S[step_s])
+    return lineage, watch
+
+
+def told(kind: str, seed: int, step_s: float) -> tuple[Lineage, Watch, float]:
+    lineage, watch = warm(kind, seed, step_s)
+    return copy.deepcopy(lineage), Watch(Core(), dict(watch.states)), lineage.now_s + step_s
+
+
+@pytest.mark.parametrize("step_s", WARM_S)
+@pytest.mark.parametrize("name", STORIES)
+def test_an_attack_or_fault_reaches_its_level_in_time(name: str, step_s: float) -> None:
+    """What is not called in time is not answered in time."""
+    make, level, within_s = STORIES[name]
+    for seed in SEEDS:
+        lineage, watch, begin_s = told("web", seed, step_s)
+        victim = lineage.pods[0].member.subject
+
+        watch.run([lineage], within_s, make(begin_s))
+
+        passed_s = watch.reached(victim, level, begin_s)
+        assert passed_s is not None, f"seed {seed}: only {watch.worst()}"
+        assert passed_s <= within_s
+        accused = {f.verdict.subject for f in watch.findings if f.verdict.level.rank > 1}
+        assert accused == {victim}, f"seed {seed}: a bystander was accused"
+        if level is Level.CORRUPTED:
+            assert watch.worst() is level, "a fault is no attack"
+
+
+@pytest.mark.parametrize("step_s", WARM_S)
+@pytest.mark.parametrize("name", TWINS)
+def test_what_only_looks_like_an_attack_is_left_alone(name: str, step_s: float) -> None:
+    """A false isolation costs more than the product is worth."""
+    for seed in SEEDS:
+        lineage, watch, begin_s = told("web", seed, step_s)
+
+        watch.run([lineage], 240, TWINS[name](begin_s))
+
+        worst = max(watch.findings, key=lambda f: f.verdict.level.rank, default=None)
+        assert watch.worst().rank <= Level.WATCH.rank, f"seed {seed}: {worst}"
+
+
+@pytest.mark.parametrize("kind", ["database", "idle", "crawler", "worker"])
+def test_proofs_speak_whatever_the_image_is_like(kind: str) -> None:
+    """They do not depend on magnitudes, so neither do they on an image's character."""
+    for name in ("dropped-program", "changed-boot"):
+        lineage, watch, begin_s = told(kind, 1, 5.0)
+        watch.run([lineage], 10, STORIES[name][0](begin_s))
+        assert watch.reached(lineage.pods[0].member.subject, Level.COMPROMISED, begin_s) == 0
+
+
+def test_a_new_peer_alone_is_only_watched() -> None:
+    """Partners move; only together with something else is a stranger worth an answer."""
+    lineage, watch, begin_s = told("web", 3, 5.0)
+
+    def peers_only(lineage, place, row, facts):  # type: ignore[no-untyped-def]  # a Story
+        before = row.copy()
+        miner(begin_s)(lineage, place, row, facts)
+        row[:] = before
+
+    watch.run([lineage], 120, peers_only)
+
+    assert watch.worst() is Level.WATCH
+
+
+def test_quiet_hours_raise_next_to_nothing() -> None:
+    """The budget is one false alarm a day: two hours have room for none."""
+    lineages = [Lineage(kind, 7, 5.0, name=f"q/{kind}") for kind in ("web", "idle", "crawler")]
+    watch = Watch(Core())
+
+    watch.run(lineages, 7_200)
+
+    assert watch.worst().rank <= Level.WATCH.rank
