@@ -99,6 +99,8 @@ class Container:
     seed: int
     started_ns: int
     replaces: str = ""
+    identity: BootIdentity | None = None
+    """How it boots, where not as its image usually does."""
     state: State = State.RUNNING
     connected: bool = True
     boot: BootIdentity = field(init=False)
@@ -122,7 +124,7 @@ class Container:
         self._haste = Drift(self._rng, 0.06, 40.0)
         self._girth = Drift(self._rng, 0.012, 120.0)
         self._offset = math.exp(self._rng.gauss(0.0, 0.06))
-        self.boot = usual_boot(self.profile)
+        self.boot = self.identity or usual_boot(self.profile)
         self._starts()
 
     # ---- what it is -------------------------------------------------------------------
@@ -165,10 +167,9 @@ class Container:
 
     # ---- what happens to it -----------------------------------------------------------
 
-    def restart(self, now_ns: int, boot: BootIdentity | None = None) -> None:
+    def restart(self, now_ns: int) -> None:
         """The same container from its first second on; files stay, memory does not."""
         self.started_ns, self.state = now_ns, State.RUNNING
-        self.boot = boot or self.boot
         self._starts()
 
     def ages(self, seconds: float) -> None:

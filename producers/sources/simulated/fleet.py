@@ -81,7 +81,7 @@ class Fleet(Runtime):
         Raises: KeyError when no story has that name.
         """
         with self.lock:
-            running = Running(story_named(name), self._now_ns)
+            running = Running(story_named(name), self._now_ns, self._seed)
             running.story.plot.begin(self, running)
             self.running.append(running)
             return running
@@ -99,10 +99,9 @@ class Fleet(Runtime):
         self._made += 1
         subject = name_of(self._seed, "container", name, self._made)
         made = Container(
-            profile, subject, name, host, where.next_address(), self._seed, self._now_ns, replaces
-        )
-        if boot is not None:
-            made.restart(self._now_ns, boot)
+            profile, subject, name, host, where.next_address(), self._seed, self._now_ns,
+            replaces, boot,
+        )  # fmt: skip  # what it is, then what is special about it
         self.members[subject] = made
         return made
 

@@ -1,4 +1,4 @@
-"""The simulated fleet as a source: each poll lets one sample period pass."""
+"""The simulated fleet as a source: ``plimsoll collect --source simulated``."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ SEED: Final = 1
 
 
 class SimulatedSource:
-    """A fleet of three hosts, the same in every run, its time begun at the clock's now."""
+    """A quiet fleet whose time is the injected clock's."""
 
     about: ClassVar[About] = About(
-        "simulated", "a fleet that exists only here, for showing and trying"
+        name="simulated",
+        tells="a shop of sixteen images on three hosts that exist only in this process",
     )
 
-    def __init__(self, fleet: Fleet, period_s: float) -> None:
-        self._fleet, self._period_s = fleet, period_s
+    def __init__(self, clock: Clock, least_s: float) -> None:
+        self._clock = clock
+        self._least_s = least_s
+        self.fleet = Fleet(SEED, clock())
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock) -> Self:
-        return cls(Fleet(SEED, clock()), settings.collect.sample_period_s)
+        return cls(clock, settings.collect.frame_interval_s)
 
     def opening(self) -> str:
-        fleet = self._fleet
         return (
-            f"a simulated fleet: {len(fleet.hosts)} hosts, {len(fleet.members)} containers; "
-            "nothing of it is real"
+            f"simulated: {len(self.fleet.hosts)} hosts, "
+            f"{len(self.fleet.containers())} containers; none of them is real"
         )
 
     def poll(self) -> Sequence[Frame]:
-        return self._fleet.step(self._period_s)
+        """Let the fleet catch up with the clock once a frame's interval is over."""
+        passed_s = (self._clock() - self.fleet.now_ns()) / 1e9
+        return self.fleet.step(passed_s) if passed_s >= self._least_s * 0.99 else []
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is open."""

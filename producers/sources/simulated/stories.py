@@ -73,13 +73,14 @@ class Running:
 
     story: Story
     began_ns: int
+    seed: int
     victims: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
     rng: Chance = field(init=False)
     ended: bool = False
 
     def __post_init__(self) -> None:
-        self.rng = chance(self.story.name, self.began_ns)
+        self.rng = chance(self.seed, self.story.name, self.began_ns)
 
     @property
     def ends_ns(self) -> int:
