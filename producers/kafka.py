@@ -37,7 +37,7 @@ def consumer_settings(kafka: Kafka, client: str, group: str) -> ClientSettings:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "session.timeout.ms": 15_000,
+        "session.timeout.ms": 6_000,  # heartbeats are librdkafka's own thread: never late
         "queued.max.messages.kbytes": 16_384,
         "fetch.wait.max.ms": 50,
         "log_level": 2,

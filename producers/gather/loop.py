@@ -63,11 +63,14 @@ class Gather:
         self._ticker = Ticker(round(limits.tick_s * NS))
         self._ledger = Ledger()
         self._partitions: dict[str, int] = {}
-        self._owned: set[int] = set()
+        self.owned: set[int] = set()
+        """Partitions of samples that are ours just now."""
+        self.ended = False
         self._heard_ns: dict[int, int] = {}
         self._departed: list[str] = []
         self._paused = False
         self._waiting_since_s: float | None = None
+        self._hosts_before = 0
         self._committed_s = 0.0
         self._stop = threading.Event()
         self._consumer: Consumer
@@ -105,6 +108,7 @@ class Gather:
                 self.round()
             self._settle()
         finally:
+            self.ended = True
             self._consumer.close()
             self._registry.close()
 
@@ -226,7 +230,9 @@ class Gather:
         if self._regroup.full:
             return True
         waited_s = time.monotonic() - (self._waiting_since_s or 0.0)
-        everybody = self._regroup.spoken >= self._watch.speaking()
+        hosts = self._watch.speaking()
+        # With a new host there may be more of them: this once, wait.
+        everybody = self._regroup.spoken >= hosts == self._hosts_before
         return everybody or waited_s * 1_000 >= self._limits.batch_wait_ms
 
     def _send_all(self) -> None:
@@ -238,6 +244,7 @@ class Gather:
             self._send(record, lot)
         self._ledger.open()
         self._waiting_since_s = None
+        self._hosts_before = self._watch.speaking()
         self._clear_out()
 
     def _send(self, made: Made, lot: Lot) -> None:
@@ -271,7 +278,7 @@ class Gather:
     def _horizon_ns(self, now_ns: int) -> int:
         """Up to when we have read everything: now, or the oldest backlog's newest record."""
         horizon_ns = now_ns
-        for partition in self._owned:
+        for partition in self.owned:
             part = TopicPartition(self.topics.samples, partition)
             _, end = self._consumer.get_watermark_offsets(part, cached=True)
             if self._consumer.position([part])[0].offset < end:
@@ -300,7 +307,7 @@ class Gather:
         offsets = [
             TopicPartition(topic, partition, offset)
             for (topic, partition), offset in self._ledger.advance().items()
-            if partition in self._owned
+            if partition in self.owned
         ]
         if not offsets:
             return
@@ -337,16 +344,16 @@ class Gather:
     # ---- partitions come and go -------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._owned |= {part.partition for part in partitions}
-        self._ticker.on_duty = ONLY_PARTITION in self._owned
+        self.owned |= {part.partition for part in partitions}
+        self._ticker.on_duty = ONLY_PARTITION in self.owned
         now_ns = self._clock()
         for entry in self._inventory.hosts():
-            if self._partition(entry.host) in self._owned:
+            if self._partition(entry.host) in self.owned:
                 pool = entry.lineage.partition("/")[2] or "default"
                 self._watch.expect(entry.scope, entry.host, pool, now_ns)
         if self._paused:
             consumer.pause(partitions)
-        log.info("assigned", partitions=sorted(self._owned))
+        log.info("assigned", partitions=sorted(self.owned))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._settle()
@@ -354,10 +361,10 @@ class Gather:
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another has them already: what is pending goes out twice, which the judge drops."""
-        self._owned -= {part.partition for part in partitions}
-        self._ticker.on_duty = ONLY_PARTITION in self._owned
+        self.owned -= {part.partition for part in partitions}
+        self._ticker.on_duty = ONLY_PARTITION in self.owned
         self._ledger.forget({(part.topic, part.partition) for part in partitions})
-        foreign = {key for key in self._watch.hosts() if self._partition(key[1]) not in self._owned}
+        foreign = {key for key in self._watch.hosts() if self._partition(key[1]) not in self.owned}
         self._watch.forget(foreign)
         log.info("revoked", partitions=sorted(part.partition for part in partitions))
 

@@ -105,8 +105,9 @@ class Outbox:
 
         Raises: KafkaException when Kafka does not answer.
         """
-        found = self._producer.list_topics(topic, seconds).topics[topic]
-        return 0 if found.error is not None else len(found.partitions)
+        # All of them: asked for one by its name, a broker may create it on the spot.
+        found = self._producer.list_topics(timeout=seconds).topics.get(topic)
+        return 0 if found is None or found.error is not None else len(found.partitions)
 
     def _on_error(self, problem: KafkaError) -> None:
         """Once when Kafka goes away, not with every attempt."""
