@@ -127,7 +127,13 @@ def test_private_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 def test_ensuring_keys_twice_makes_them_once(tmp_path: Path) -> None:
     """A second start must not lock out the first one's hosts."""
-    assert len(keys.ensure(tmp_path, NOW_NS)) == 3
+    made = keys.ensure(tmp_path, NOW_NS)
+    assert [name.partition("-")[0] for name in made] == [
+        "governor",
+        "operator",
+        "trainer",
+        "deployment.key",
+    ]
     before = (tmp_path / "governor.key").read_bytes()
 
     assert keys.ensure(tmp_path, NOW_NS) == ()
