@@ -209,7 +209,10 @@ def _differences(before: State, new: Inspected) -> list[str]:
         "Env": (sorted(was.get("Env") or ()), sorted(now.get("Env") or ())),
         "mounts": (_mounted(before["mounts"]), _mounted(new.get("Mounts") or ())),
         "networks": (sorted(before["networks"]), sorted(endpoints(new))),
-        "RestartPolicy": (before["restart"].get("Name") or "no", restart_policy(new, {})["Name"]),
+        "RestartPolicy": (
+            before["restart"].get("Name") or "no",
+            host["RestartPolicy"]["Name"] or "no",
+        ),
     }
     return found + [name for name, (one, other) in pairs.items() if one != other]
 
