@@ -1,1 +1,1 @@
-"""What runs around Plimsoll: images, roles, alerts and test servers. Nothing imports it but tests."""
+"""What runs around Plimsoll: images, roles, alerts, test servers. Only tests import it."""

@@ -238,7 +238,11 @@ def _fetch(found: Path) -> None:
         target = Path(work) / "jars"
         asked = (_needed("mvn"), "-B", "-q", _COPY, f"-DoutputDirectory={target}")
         done = subprocess.run(
-            (*asked, "-DincludeScope=runtime"), cwd=work, capture_output=True, text=True
+            (*asked, "-DincludeScope=runtime"),
+            cwd=work,
+            capture_output=True,
+            text=True,
+            check=False,  # judged below, with what Maven said
         )
         if done.returncode:
             said = (done.stdout + done.stderr)[-1000:]

@@ -272,13 +272,13 @@ class Rows(Generic[S]):
     def take_owed(self) -> Settlement:
         """What the next commit must write; the groups count as unchanged from here on."""
         phases = _Phases()
-        groups, self._changed = tuple(sorted(self._changed)), set()
-        orphans, self._orphans = tuple(sorted(self._orphans)), set()
+        groups, orphans = tuple(sorted(self._changed)), tuple(sorted(self._orphans))
         for group in groups:
             self._owe(group, self._live[group], phases)
         for group in orphans:
             if group not in self._live:
                 self._delete(group, self._names[group], phases)
+        self._changed, self._orphans = set(), set()  # not earlier: packing may raise
         return Settlement(groups, orphans, phases.frozen())
 
     def _owe(self, group: str, live: _Live[S], phases: _Phases) -> None:

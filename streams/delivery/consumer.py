@@ -63,6 +63,7 @@ class LeanConsumer(driver.Consumer):
         self.polls = 0
         self.due: dict[TP, int] = {}  # the offset to be handed over next, acknowledged topics
         self._settling = asyncio.Lock()
+        self._failed: Exception | None = None
         self._drops: dict[TP, Callable[[], None]] = {}  # the queue keeps callbacks in a set
         super().__init__(transport, *args, **kwargs)
 
@@ -77,9 +78,12 @@ class LeanConsumer(driver.Consumer):
         What is owed is taken together with the outputs in one step of the loop, and agents
         send before they keep: the state written here never runs ahead of its outputs.
 
-        Raises: LostSession, or what the producer raised; nothing may be committed then.
+        Raises: LostSession, or what failed; nothing may be committed then, nor by the commit
+        with which the worker ends.
         """
         async with self._settling:
+            if self._failed is not None:
+                raise self._failed
             tables = [table for table in self.app.tables.values() if isinstance(table, LateTable)]
             owed = [(table, table.take_owed()) for table in tables]
             try:
@@ -114,6 +118,7 @@ class LeanConsumer(driver.Consumer):
             log.warning("not committed", why=str(lost))
             return False
         except Exception as problem:  # noqa: BLE001  # whatever it was, these offsets stay uncommitted and the worker ends
+            self._failed = problem
             log.critical(
                 "outputs or state could not be written: nothing is committed, the worker ends "
                 "and its events are read again",

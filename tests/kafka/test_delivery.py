@@ -114,6 +114,21 @@ def test_a_body_that_raises_ends_the_worker_and_loses_nothing(new_trial: NewTria
         whole(trial)
 
 
+def test_a_state_that_cannot_be_written_ends_the_worker_before_its_offsets_count(
+    new_trial: NewTrial,
+) -> None:
+    """A worker commits once more as it ends: that commit must not pass over the failure."""
+    with new_trial(nap_s=0.05, most=20) as trial:
+        trial.produce(400)
+        first = trial.start(UNPACKABLE="10")
+        assert trial.until_ended(first) not in (0, EXIT_STUCK)
+        assert "cannot be packed" in trial.said()
+        trial.start()
+        trial.until_committed()
+
+        whole(trial)
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [(worker.STUCK, "has not finished the batch"), (worker.BLOCKED, "event loop has not turned")],

@@ -35,6 +35,8 @@ BLOCKED = b"blocked"
 
 def pack(state: State) -> dict[str, bytes]:
     """Two rows, so that a write can be torn between them."""
+    if state[0] >= int(os.environ.get("UNPACKABLE", "1000000")):
+        raise ValueError("the state cannot be packed")
     return {"n": struct.pack(">Q", state[0]), "s": struct.pack(">Q", state[1])}
 
 

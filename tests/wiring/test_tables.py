@@ -1,0 +1,372 @@
+"""Rows: whatever write a crash falls on, the value is that of the marker's offset, whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import MalformedRecord
+from streams.delivery.late import Keeper, Row
+from streams.tables import Body, Marker, Rows, Settlement
+
+SOURCES = ("telemetry", "control")
+State = dict[str, int]
+
+
+@dataclass
+class Memory:
+    """A table whose rows are a changelog's latest values, as after a recovery."""
+
+    keeper: Keeper | None = None
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    partition_by_key: dict[bytes, int] = field(default_factory=dict)
+
+    def write(self, row: Row) -> None:
+        if row.value is None:
+            self.rows.pop(row.key, None)
+            self.partition_by_key.pop(row.key, None)
+        else:
+            self.rows[row.key] = row.value
+            self.partition_by_key[row.key] = row.partition
+
+
+def pack(state: State) -> dict[str, bytes]:
+    return {name: b"%d" % count for name, count in state.items()}
+
+
+def unpack(bodies: dict[str, bytes]) -> State:
+    return {name: int(body) for name, body in bodies.items()}
+
+
+def event(offset: int, topic: str = "telemetry", partition: int = 0) -> Any:
+    return SimpleNamespace(message=SimpleNamespace(topic=topic, offset=offset, partition=partition))
+
+
+def rows_on(memory: Memory, damaged: list[str] | None = None) -> Rows[State]:
+    seen = damaged if damaged is not None else []
+    return Rows(memory, pack, unpack, SOURCES, damaged=seen.append)
+
+
+def committed(rows: Rows[State], memory: Memory, most_writes: int | None = None) -> bool:
+    """Write what is owed, in order; stop as a crash would after ``most_writes``."""
+    owed = rows.take_owed()
+    writes = [row for phase in owed.phases for row in phase]
+    for row in writes[:most_writes]:
+        memory.write(row)
+    if most_writes is not None and most_writes < len(writes):
+        return False
+    rows.settled(owed)
+    return True
+
+
+# ---- the property ---------------------------------------------------------------------------
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y", "z"]), st.integers(0, 3)),
+    min_size=1,
+    max_size=25,
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("apply"), st.integers(1, 4)),
+        st.tuples(st.just("commit"), st.none()),
+        st.tuples(st.just("crash"), st.integers(0, 6)),
+        st.tuples(st.just("rebalance"), st.none()),
+    ),
+    max_size=30,
+)
+
+
+def step(state: State | None, row: str, what: int) -> State | None:
+    """Count an event in its row; 0 removes the row, and the group with its last row."""
+    after = dict(state or {})
+    if what == 0:
+        after.pop(row, None)
+        return after or None
+    after[row] = after.get(row, 0) + what
+    return after
+
+
+def replay(log: list[tuple[str, str, int]], group: str, last: int) -> State | None:
+    state: State | None = None
+    for at_group, row, what in log[: last + 1]:
+        if at_group == group:
+            state = step(state, row, what)
+    return state
+
+
+class Worker:
+    """Applies a log, commits and crashes, as a judge does; offsets count only after rows."""
+
+    def __init__(self, log: list[tuple[str, str, int]]) -> None:
+        self.log, self.memory, self.damaged = log, Memory(), list[str]()
+        self.committed_offset, self.next_offset = 0, 0
+        self.rows = rows_on(self.memory, self.damaged)
+
+    def apply(self, count: int) -> None:
+        batch = range(self.next_offset, min(self.next_offset + count, len(self.log)))
+        states: dict[str, State | None] = {}
+        last: dict[str, int] = {}
+        for offset in batch:
+            group, row, what = self.log[offset]
+            if not self.rows.seen(event(offset), group):
+                states[group] = step(states.get(group, self.rows.get(group)), row, what)
+                last[group] = offset
+        for group, state in states.items():
+            if state is None:
+                self.rows.drop(event(last[group]), group, last[group])
+            else:
+                self.rows.keep(event(last[group]), group, state, last[group])
+        self.next_offset = max(self.next_offset, batch.stop)
+
+    def commit(self, most_writes: int | None = None) -> None:
+        if committed(self.rows, self.memory, most_writes):
+            self.committed_offset = self.next_offset
+        else:
+            self.restart()
+
+    def restart(self) -> None:
+        self.rows, self.next_offset = rows_on(self.memory, self.damaged), self.committed_offset
+
+    def check(self) -> None:
+        for group in ("a", "b"):
+            applied = self.rows.applied(group)
+            upto = applied.get(0, self.committed_offset - 1)
+            assert self.rows.get(group) == replay(self.log, group, upto)
+
+
+@settings(max_examples=400, deadline=None)
+@given(EVENTS, STEPS)
+def test_whatever_write_a_crash_falls_on_the_state_is_a_replay(
+    log: list[tuple[str, str, int]], steps: list[tuple[str, int | None]]
+) -> None:
+    """Half a value would judge a container by one baseline's mean and another's spread."""
+    worker = Worker(log)
+    for act, argument in steps:
+        if act == "apply":
+            worker.apply(argument or 1)
+        elif act == "commit":
+            worker.commit()
+        elif act == "crash":
+            worker.commit(argument)
+        else:
+            worker.rows.forget(frozenset())
+            worker.rows.recovered()
+            worker.next_offset = worker.committed_offset
+        worker.check()
+    worker.apply(len(log))
+    worker.commit()
+    worker.restart()
+    for group in ("a", "b"):
+        assert worker.rows.get(group) == replay(log, group, len(log))
+    assert worker.damaged == []
+    assert not left_over(worker.memory)
+
+
+def left_over(memory: Memory) -> set[bytes]:
+    """Rows that no marker names."""
+    named = set()
+    for key, value in memory.rows.items():
+        if key.startswith(b"m|"):
+            named |= {key, *(b"%b|%b" % (n.encode(), key[2:]) for n in Marker.decode(value).wanted)}
+    return memory.rows.keys() - named
+
+
+# ---- one by one -----------------------------------------------------------------------------
+
+
+def test_only_rows_that_changed_are_written() -> None:
+    """A baseline of forty rows must not cost forty records when one container moved."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1), "g", {"x": 1, "y": 1}, 1)
+    committed(rows, memory)
+
+    rows.keep(event(2), "g", {"x": 1, "y": 2}, 2)
+    written = [row.key for phase in rows.take_owed().phases for row in phase]
+
+    assert written == [b"y|g", b"m|g"]
+
+
+def test_the_marker_is_written_after_all_rows_and_deletions_after_it() -> None:
+    """Earlier, a reader would miss rows that the marker still wants."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1), "g", {"x": 1, "y": 1}, 1)
+    committed(rows, memory)
+
+    rows.keep(event(2), "g", {"x": 2}, 2)
+    phases = rows.take_owed().phases
+
+    assert [[row.key for row in phase] for phase in phases] == [[b"x|g"], [b"m|g"], [b"y|g"]]
+    assert phases[2][0].value is None
+
+
+def test_an_event_that_comes_again_is_known_for_each_source_apart() -> None:
+    """A governor reads three topics whose offsets have nothing to do with each other."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(7), "g", {"x": 1}, 7)
+    rows.keep(event(3, "control"), "g", {"x": 2}, 3)
+    committed(rows, memory)
+
+    again = rows_on(memory)
+
+    assert again.seen(event(7), "g")
+    assert again.seen(event(3, "control"), "g")
+    assert not again.seen(event(4, "control"), "g")
+    assert again.applied("g") == {0: 7, 1: 3}
+
+
+def test_a_failed_commit_owes_the_same_again() -> None:
+    """The worker may recover before it ends; nothing of what it knew may be forgotten."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1), "g", {"x": 1}, 1)
+
+    first = rows.take_owed()
+    rows.put_back(first)
+
+    assert rows.take_owed() == first
+
+
+def test_a_value_that_cannot_be_packed_stays_owed() -> None:
+    """Forgotten after one failure, its offset would be committed without it."""
+    broken = [True]
+
+    def pack_unless(state: State) -> dict[str, bytes]:
+        if broken:
+            raise ValueError("not packed")
+        return pack(state)
+
+    rows: Rows[State] = Rows(Memory(), pack_unless, unpack, SOURCES)
+    rows.keep(event(1), "g", {"x": 1}, 1)
+    with pytest.raises(ValueError, match="not packed"):
+        rows.take_owed()
+    broken.clear()
+
+    assert rows.take_owed().groups == ("g",)
+
+
+def test_values_kept_while_a_commit_is_under_way_go_with_the_next() -> None:
+    """Otherwise the last batch before a pause would never be durable."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1), "g", {"x": 1}, 1)
+    owed = rows.take_owed()
+    rows.keep(event(2), "g", {"x": 2}, 2)
+    for phase in owed.phases:
+        for row in phase:
+            memory.write(row)
+    rows.settled(owed)
+
+    committed(rows, memory)
+
+    assert rows_on(memory).get("g") == {"x": 2}
+
+
+def test_a_row_of_a_worker_that_came_too_late_does_not_win() -> None:
+    """A worker that slept past its session may write before it notices."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(5), "g", {"x": 5}, 5)
+    late = rows.take_owed()
+    rows.keep(event(9), "g", {"x": 9}, 9)
+    now = rows.take_owed()
+
+    for old, new in zip(late.phases[:2], now.phases[:2], strict=True):
+        assert not rows.newer(bytes(new[0].value or b""), bytes(old[0].value or b""))
+        assert rows.newer(bytes(old[0].value or b""), bytes(new[0].value or b""))
+
+
+def test_rows_that_do_not_belong_together_start_the_group_anew_and_say_so() -> None:
+    """A mixture of two writers' rows is worse than none."""
+    memory, damaged = Memory(), list[str]()
+    rows = rows_on(memory)
+    rows.keep(event(5), "g", {"x": 5}, 5)
+    committed(rows, memory)
+    memory.rows[b"x|g"] = Body(99, b"1").encode()
+
+    again = rows_on(memory, damaged)
+
+    assert again.get("g") is None
+    assert damaged == ["g"]
+
+
+def test_a_row_of_a_newer_release_stops_the_worker() -> None:
+    """Taken for damage, a newer release's state would be overwritten."""
+    memory = Memory(rows={b"m|g": b"\x02" + bytes(40)}, partition_by_key={b"m|g": 0})
+
+    with pytest.raises(MalformedRecord, match="newer release"):
+        rows_on(memory).get("g")
+
+
+def test_groups_of_one_partition_are_found() -> None:
+    """A tick concerns every group of its partition, those read back included."""
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1, partition=0), "g", {"x": 1}, 1)
+    rows.keep(event(1, partition=3), "h", {"x": 1}, 1)
+    committed(rows, memory)
+
+    again = rows_on(memory)
+    again.keep(event(2, partition=3), "i", {"x": 1}, 2)
+
+    assert sorted(again.groups(3)) == ["h", "i"]
+    assert list(again.groups(0)) == ["g"]
+
+
+def test_a_row_too_large_for_the_changelog_is_refused_by_name() -> None:
+    """The broker would refuse it without telling whose it is."""
+    rows: Rows[bytes] = Rows(Memory(), lambda s: {"big": s}, lambda b: b["big"], SOURCES)
+    rows.keep(event(1), "g", bytes(2_000_000), 1)
+
+    with pytest.raises(MalformedRecord, match="row 'big' of group g"):
+        rows.take_owed()
+
+
+def test_nothing_is_owed_when_nothing_changed() -> None:
+    """An idle worker must not write."""
+    assert rows_on(Memory()).take_owed() == Settlement((), (), ((), (), ()))
+
+
+@given(st.integers(0, 2**63), st.binary(max_size=50), st.integers(0, 2**63), st.binary(max_size=50))
+def test_a_row_is_read_as_it_was_written(
+    version: int, current: bytes, previous_version: int, previous: bytes
+) -> None:
+    """Every later release opens these bytes."""
+    body = Body(version, current, previous_version, previous)
+
+    assert Body.decode(body.encode()) == body
+
+
+@given(
+    st.integers(0, 2**63),
+    st.dictionaries(st.integers(0, 255), st.integers(0, 2**63)),
+    st.dictionaries(st.text(min_size=1, max_size=20), st.integers(0, 2**63)),
+)
+def test_a_marker_is_read_as_it_was_written(
+    version: int, offsets: dict[int, int], wanted: dict[str, int]
+) -> None:
+    """Every later release opens these bytes."""
+    marker = Marker(version, offsets, wanted)
+
+    assert Marker.decode(marker.encode()) == marker
+
+
+def test_bytes_of_this_release_stay_readable() -> None:
+    """A release that cannot open these loses every baseline that was learned."""
+    body = Body(9, b"now", 7, b"before")
+    marker = Marker(9, {0: 8}, {"b": 9})
+
+    assert body.encode() == bytes.fromhex(
+        "01 0000000000000009 0000000000000007 00000003 6e6f77 6265666f7265"
+    )
+    assert marker.encode() == bytes.fromhex(
+        "01 0000000000000009 01 0001 00 0000000000000008 01 0000000000000009 62"
+    )
