@@ -91,6 +91,7 @@ class Watch:
         """Hosts that are silent since now: scope, host, pool and the fact, each told once."""
         found = []
         for (scope, name), host in self._hosts.items():
+            host.heard_ns = host.heard_ns or now_ns  # expected before anybody knew the time
             patience_ns = max(INTERVALS_SILENT * host.interval_ns, self._least_ns)
             if not host.silent and now_ns - host.heard_ns > patience_ns:
                 host.silent = True

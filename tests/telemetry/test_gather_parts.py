@@ -131,6 +131,14 @@ def test_a_host_that_never_came_back_is_missed() -> None:
     assert [told[1] for told in watch.fall_silent(START_NS + 11 * NS)] == ["h9"]
 
 
+def test_nobody_is_silent_before_the_time_is_known() -> None:
+    """Where the log tells the time, there is none until the first record."""
+    watch = Watch(10 * NS)
+    watch.expect("default", "h9", "pool", 0)
+    assert watch.fall_silent(START_NS) == []
+    assert len(watch.fall_silent(START_NS + 11 * NS)) == 1
+
+
 # ---- ticker -------------------------------------------------------------------------------
 
 
