@@ -8,7 +8,6 @@ minute. Exit codes: 0 all went right; 1 something went wrong; 2 it can't be told
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 import time
@@ -116,7 +115,7 @@ def _told(client: Any, run: Run, stories: Sequence[Story], console: Console) -> 
     """Set up, tell, look; on the way out, whatever happened, put everything back."""
     with ExitStack() as undo, _interruptible():
         undo.callback(_say, console, "-- everything is put back")
-        undo.enter_context(_directory(run.scratch))
+        undo.enter_context(machine.directory(run.scratch))
         undo.enter_context(machine.flow_accounting())
         _say(console, "-- starting twelve containers, Apache Kafka and all parts of Plimsoll")
         remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
@@ -150,15 +149,6 @@ def _reports(deployment: Deployment, told: Sequence[Told], kept: Path) -> list[s
             deployment.run("incident", "report", one.incident, "--out", str(out))
             written.append(str(out))
     return written
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[None]:
-    path.mkdir(mode=0o700)
-    try:
-        yield
-    finally:
-        shutil.rmtree(path)
 
 
 @contextmanager

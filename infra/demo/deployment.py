@@ -21,9 +21,19 @@ _COMMAND_S: Final = 120.0
 _END_S: Final = 60.0
 
 POLICY: Final = """\
-# The demo enforces, on its own containers alone; a deployment observes until its policy says
-# otherwise. Whatever else runs on this machine is judged, and left as it is.
+# The demo enforces, on its own containers alone: whatever else runs on this machine is judged
+# and left as it is. A deployment observes until its policy says otherwise.
 mode = "enforce"
+
+[[rules]]
+levels = ["compromised"]
+lineages = ["local/demo/*"]
+action = "isolate"
+
+[[rules]]
+levels = ["corrupted"]
+lineages = ["local/demo/*"]
+action = "redeploy"
 """
 
 

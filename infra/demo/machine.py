@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -117,6 +118,16 @@ def new_run() -> Run:
     name = f"demo-{secrets.token_hex(3)}"
     kept = Path(tempfile.mkdtemp(prefix=f"plimsoll-{name}-"))
     return Run(name, kept.with_name(f"{kept.name}-scratch"), kept)
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[None]:
+    """There while it is needed."""
+    path.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        shutil.rmtree(path)
 
 
 def leftovers(client: Any, run: Run) -> list[str]:
