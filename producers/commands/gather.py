@@ -26,9 +26,9 @@ def command(
 ) -> None:
     """Regroup all hosts' frames into batches per image.
 
-    Reads plimsoll.samples as one of a group, joins the inventory, notices gaps and silence,
-    and writes telemetry; offsets are committed once Kafka has all that was made of them.
-    Start more of them to share the work. Ends on SIGTERM, with what it read committed.
+    Joins the inventory, notices gaps and silence, writes telemetry and time.
+    Source offsets are committed once Kafka has all that was made of them.
+    Start more of them to share the work; SIGTERM ends one in good order.
     """
     from producers.gather.clock import LogClock
     from producers.gather.loop import Gather
