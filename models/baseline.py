@@ -155,7 +155,7 @@ def fold(baseline: Baseline, block: Block) -> Baseline:
 
 
 def _ranged(edge: Array, seen: Array, given: Flags, known: Flags, blocks: Array) -> Array:
-    """An upper edge: half way to what lies beyond (all the way while new), back more and more slowly."""
+    """An upper edge: half way to what lies beyond (all the way while new), slowly back."""
     out = np.where(blocks < _STEADY, 1.0, 0.5)
     back = np.maximum(0.02, 0.5 / (blocks + 1.0))
     step = np.where(seen > edge, out, back) * (seen - edge)

@@ -74,7 +74,7 @@ class Facts:
         return any(seen.normal and _kind(key) == kind for key, seen in self.seen.items())
 
     def unseen_mass(self, kind: str) -> float:
-        """The share of what this kind shows next that will be new, 0 to 1 (Good–Turing,
+        """The share of what this kind shows next that will be new, 0 to 1 (Good-Turing,
         half a single added: a short history proves little).
         """
         singles = self.singles.get(kind, 0.0) + self.lost.get(kind, 0.0) + 0.5

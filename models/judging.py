@@ -18,9 +18,10 @@ from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
 from models.features import FAMILIES, INDEX, Array
 from models.learning import learning, veto
 from models.lineage import Case, Image, LineageState, Recent
-from models.magnitudes import Weighed, own_level, weigh
+from models.magnitudes import own_level
 from models.members import FAST, LAST, LEVEL, SLOW
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
+from models.siblings import Weighed, share, weigh
 from models.sightings import siblings
 from models.verdict import Patience, Piece, level_of
 
@@ -44,7 +45,8 @@ _MOST_ALIKE: Final = 3
 _SCAN_PAIRS: Final = 10
 _CLOSED: Final = frozenset({"in", "file", "coverage"})
 """Kinds of facts that never agree with another: too common to be more than a word."""
-_KEEP_NS: Final = 1_800 * 10**9
+_KEPT_S: Final = 1_800.0
+"""A stranger is remembered for so long: what goes to it adds up."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,8 @@ def judge_members(bench: Bench, subjects: list[str], weighed: dict[str, Weighed]
             continue
         image = state.images[state.members.who[row].image]
         if image.name not in weighed:
-            weighed[image.name] = weigh(state, image, bench.detection)
+            shared = share(state, image.name, bench.detection)
+            weighed[image.name] = weigh(state, image, shared, bench.detection)
             rows = weighed[image.name].rows.tolist()
             places[image.name] = {living: at for at, living in enumerate(rows)}
         at = places[image.name].get(row)
@@ -233,11 +236,12 @@ def _facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> li
     pieces: list[Piece] = []
     peers: list[tuple[str, Recent]] = []
     for key, recent in list(case.recents.items()):
-        kind = key.partition(" ")[0]
-        keep_s = detection.proof_s if recent.grade == PROOF else detection.fact_s
-        if now_ns - recent.last_ns > (_KEEP_NS if kind in STRANGERS else keep_s * 1e9) or (kind not in _OWN and _dull(bench, key, subject)):
+        kind, passed_s = key.partition(" ")[0], (now_ns - recent.last_ns) / 1e9
+        speaks_s = detection.proof_s if recent.grade == PROOF else detection.fact_s
+        kept_s = _KEPT_S if kind in STRANGERS else speaks_s
+        if passed_s > kept_s or (kind not in _OWN and _dull(bench, key, subject)):
             del case.recents[key]
-        elif now_ns - recent.last_ns <= keep_s * 1e9:
+        elif passed_s <= speaks_s:
             pieces.append(_piece(bench, image, kind, recent))
             if kind in STRANGERS:
                 peers.append((kind, recent))
@@ -358,7 +362,8 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
         scope=state.scope, lineage=state.lineage, role=state.role, image=image.name,
         subject=member.subject, host=member.host,
         from_ns=state.now_ns - int(lasted_s * 1e9), at_ns=state.now_ns, level=level,
-        score=_score(pieces), families=families, reasons=why, model=bench.forest.trees.uid if bench.forest else "", name=member.name,
+        score=_score(pieces), families=families, reasons=why, name=member.name,
+        model=bench.forest.trees.uid if bench.forest else "",
     )  # fmt: skip  # one argument a line tells no more
 
 

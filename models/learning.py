@@ -11,9 +11,9 @@ from models.baseline import Block, fold, pooled
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
 from models.lineage import Image, LineageState
-from models.magnitudes import ODD
 from models.members import COUNT, HIGH, LEVEL, LOW, SQUARES, SUM, Whole
 from models.records.verdict import Level, Summary
+from models.siblings import ODD
 
 MINUTE_NS = 60 * 10**9
 _MOST_IMAGES = 8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,31 +13,68 @@ from models.detection import Detection
 from models.detectors import distance
 from models.features import BOTH_WAYS, SIZE, Array, measured, transform
 from models.lineage import Image, LineageState
-from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Whole
+from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Members, Whole
 from models.records.telemetry import Batch
+from models.siblings import Shared, share, young_ns
 
-ODD: Final = 0.6
-"""Share of the line from which a container is too odd to learn from."""
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """A batch's samples by container and time, those that count. Sample i belongs to member
+    ``rows[of[i]]`` of the state; each one's samples lie from ``first`` to ``last``.
+    ``passed_s``: the time that a sample stands for, 0 while its container is ``young``.
+    """
+
+    values: Array
+    times_ns: Whole
+    rows: Whole
+    of: Whole
+    first: Whole
+    last: Whole
+    passed_s: Array
+    young: Flags
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a batch came to. ``members`` are the rows (of the state's members) that it spoke
-    of, ``first`` where in the sorted samples each one's begin, ``of`` which of them a sample
-    belongs to, ``passed_s`` the time it stands for. ``deviations``: ``(samples, features)``,
-    what the forest sees.
+    """What a batch came to. ``off``: signed departures, (samples, features); ``shared``: what
+    siblings do, by image, those images that spoke.
     """
 
-    members: Whole
-    first: Whole
-    of: Whole
-    passed_s: Array
-    deviations: Array
+    samples: Sorted
+    off: Array
+    shared: dict[str, Shared]
     duplicates: int
 
 
 def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     """Let a batch into the short memory; no learning, no judging yet."""
+    samples, duplicates = _sorted(state, batch, detection)
+    members, rows = state.members, samples.rows
+    if not len(rows):
+        return Taken(samples, samples.values, {}, duplicates)
+    seen = transform(samples.values)
+    normal = _normal(state, rows)
+    off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
+    void = np.isnan(off)
+    if void.any():
+        off = np.where(void, members.grid[rows, FAST][samples.of], off)
+    for channel, memory_s in ((FAST, detection.fast_s), (SLOW, detection.slow_s)):
+        before = members.grid[rows, channel]
+        members.grid[rows, channel] = remembered(before, off, samples, memory_s)
+    _add_up(members, samples, seen, normal)
+    members.grid[rows, LAST] = seen[samples.last]
+    members.last_ns[rows] = samples.times_ns[samples.last]
+    _count_minute(state, samples)
+    _awake(state, rows)
+    images = dict.fromkeys(members.who[row].image for row in rows.tolist())
+    return Taken(samples, off, {name: share(state, name, detection) for name in images}, duplicates)
+
+
+def _sorted(state: LineageState, batch: Batch, detection: Detection) -> tuple[Sorted, int]:
+    """The samples that are new, in order; and how many were not."""
     members, samples = state.members, batch.samples
     met = members.met(batch.members, batch.at_ns)
     index, times = met[samples.index], samples.times_ns
@@ -45,54 +82,35 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     index, times = index[order], times[order]
     fresh = times > members.last_ns[index]
     fresh[1:] &= (index[1:] != index[:-1]) | (times[1:] != times[:-1])
-    kept = order if fresh.all() else order[fresh]
-    if kept is not order:
-        index, times = index[fresh], times[fresh]
-    values = measured(samples)[kept]
-    return _absorbed(state, batch, values, index, times, detection, len(order) - len(kept))
-
-
-def _absorbed(state: LineageState, batch: Batch, values: Array, index: Whole, times: Whole,
-              detection: Detection, duplicates: int) -> Taken:  # fmt: skip  # two lines
-    members = state.members
+    if not fresh.all():
+        order, index, times = order[fresh], index[fresh], times[fresh]
     starts = np.ones(len(index), bool)
     starts[1:] = index[1:] != index[:-1]
-    first, of = np.flatnonzero(starts), np.cumsum(starts) - 1
-    rows = index[first]
-    if not len(rows):
-        return Taken(rows, first, of, np.empty(0), np.empty((0, SIZE)), duplicates)
+    first = np.flatnonzero(starts)
     young = times - members.since_ns[index] < young_ns(state, detection)
-    passed_s = _passed_s(state, batch, times, first, index)
+    passed_s = _passed_s(state, batch, times, (first, members.last_ns[index[first]]))
     passed_s[young] = 0.0
-    seen = transform(values)
-    centre, scale = _normal(state, rows)
-    off = distance.departures(seen, centre[of], scale[of])
-    off = np.where(np.isnan(off), members.grid[index, FAST], off)
-    for channel, memory_s in ((FAST, detection.fast_s), (SLOW, detection.slow_s)):
-        members.grid[rows, channel] = remembered(
-            members.grid[rows, channel], off, passed_s, first, memory_s
-        )
-    _add_up(state, rows, first, of, seen, young, centre, scale)
-    last = np.append(first[1:], len(index)) - 1
-    for row in rows.tolist():
-        case = state.cases.get(members.who[row].subject)
-        if case is not None:
-            case.silent = False
-    members.grid[rows, LAST], members.last_ns[rows] = seen[last], times[last]
-    _count_minute(state, rows, of, values)
-    deviations = _excused(state, rows, of, off, young, detection)
-    return Taken(rows, first, of, passed_s, deviations, duplicates)
+    last = np.append(first[1:], len(index)) - 1 if len(index) else first
+    values = measured(samples)[order]
+    of = np.cumsum(starts) - 1
+    return Sorted(values, times, index[first], of, first, last, passed_s, young), len(fresh) - len(
+        order
+    )
 
 
-def _passed_s(state: LineageState, batch: Batch, times: Whole, first: Whole,
-              index: Whole) -> Array:  # fmt: skip  # two lines
-    """The time that each sample stands for; after a pause, not the whole of it."""
-    before = np.empty_like(times)
-    before[1:] = times[:-1]
-    before[first] = state.members.last_ns[index[first]]
-    passed = (times - before) / 1e9
+def _passed_s(
+    state: LineageState, batch: Batch, times: Whole, before: tuple[Whole, Whole]
+) -> Array:
+    """The time that each sample stands for; after a pause, not the whole of it.
+
+    ``before``: where each container's samples begin, and when its last one was.
+    """
+    earlier = np.empty_like(times)
+    earlier[1:] = times[:-1]
+    earlier[before[0]] = before[1]
+    passed = (times - earlier) / 1e9
     usual = state.interval_s or batch.interval_s
-    known = passed[before > 0]
+    known = passed[earlier > 0]
     if len(known):
         middle = len(known) // 2
         now = float(np.partition(known, middle)[middle])
@@ -124,122 +142,80 @@ def own_level(level: Array) -> Array:
     return np.where(BOTH_WAYS, level, np.maximum(level, 0.0))
 
 
-def remembered(
-    before: Array, values: Array, passed_s: Array, first: Whole, memory_s: float
-) -> Array:
+def remembered(before: Array, values: Array, samples: Sorted, memory_s: float) -> Array:
     """Exponential memory of several containers' samples at once, irregular in time.
 
-    ``before`` is (containers, …); ``values`` (samples, …) sorted by container, whose parts
-    begin at ``first``.
+    ``before`` is (containers, …), ``values`` (samples, …).
     """
-    last = np.append(first[1:], len(passed_s)) - 1
-    clock = np.cumsum(passed_s)
-    end = clock[last]
-    part = np.diff(np.append(first, len(passed_s)))
-    weight = -np.expm1(-passed_s / memory_s) * np.exp((clock - np.repeat(end, part)) / memory_s)
-    lasted = np.exp((clock[first] - passed_s[first] - end) / memory_s)
-    if values.ndim == 1:
-        return np.asarray(lasted * before + np.add.reduceat(weight * values, first))
-    new = np.add.reduceat(weight[:, None] * values, first, axis=0)
-    return np.asarray(lasted[:, None] * before + new)
+    clock = np.cumsum(samples.passed_s)
+    end = clock[samples.last]
+    fading = np.exp((clock - end[samples.of]) / memory_s)
+    weight = -np.expm1(-samples.passed_s / memory_s) * fading
+    lasted = np.exp((clock[samples.first] - samples.passed_s[samples.first] - end) / memory_s)
+    if values.ndim > 1:
+        weight, lasted = weight[:, None], lasted[:, None]
+    return np.asarray(lasted * before + np.add.reduceat(weight * values, samples.first, axis=0))
 
 
-def _add_up(state: LineageState, rows: Whole, first: Whole, of: Whole, seen: Array,
-            young: npt.NDArray[np.bool_], centre: Array, scale: Array) -> None:  # fmt: skip
+def _add_up(members: Members, samples: Sorted, seen: Array, normal: tuple[Array, Array]) -> None:
     """What the open block has seen of each container; a wild value counts as a near one."""
-    grid = state.members.grid
-    limit = CLIP * scale
-    near = np.clip(seen, np.where(np.isnan(centre), -np.inf, centre - limit)[of],
-                   np.where(np.isnan(centre), np.inf, centre + limit)[of])  # fmt: skip
-    void = np.isnan(near) | young[:, None]
+    centre, limit = normal[0], CLIP * normal[1]
+    lowest = np.where(np.isnan(centre), -np.inf, centre - limit)[samples.of]
+    highest = np.where(np.isnan(centre), np.inf, centre + limit)[samples.of]
+    near = np.clip(seen, lowest, highest)
+    void = np.isnan(near) | samples.young[:, None]
     high = low = near
     if void.any():
         near = np.where(void, 0.0, near)
         high, low = np.where(void, -np.inf, near), np.where(void, np.inf, near)
-    part = grid[rows]
+    first, part = samples.first, members.grid[samples.rows]
     part[:, SUM] += np.add.reduceat(near, first, axis=0)
     part[:, SQUARES] += np.add.reduceat(near * near, first, axis=0)
     part[:, COUNT] += np.add.reduceat(~void, first, axis=0, dtype=np.float64)
     part[:, HIGH] = np.maximum(part[:, HIGH], np.maximum.reduceat(high, first, axis=0))
     part[:, LOW] = np.minimum(part[:, LOW], np.minimum.reduceat(low, first, axis=0))
-    grid[rows] = part
+    members.grid[samples.rows] = part
 
 
-def _count_minute(state: LineageState, rows: Whole, of: Whole, values: Array) -> None:
-    void = np.isnan(values)
-    amounts = np.where(void, 0.0, values)
-    for image, mine in _by_image(state, rows):
-        chosen = slice(None) if mine is None else mine[of]
+def _count_minute(state: LineageState, samples: Sorted) -> None:
+    void = np.isnan(samples.values)
+    amounts = np.where(void, 0.0, samples.values)
+    for image, mine in _by_image(state, samples.rows):
+        chosen = slice(None) if mine is None else mine[samples.of]
         some, none = amounts[chosen], void[chosen]
-        image.sums = image.sums + np.stack([some.sum(0), len(none) - none.sum(0)])
+        image.sums = image.sums + np.array([some.sum(0), len(none) - none.sum(0)])
         image.samples += len(some)
 
 
-def _excused(state: LineageState, rows: Whole, of: Whole, off: Array,
-             young: npt.NDArray[np.bool_], detection: Detection) -> Array:  # fmt: skip
-    """Deviations of samples, less what siblings do together just now."""
-    up, down = np.zeros((len(rows), SIZE)), np.zeros((len(rows), SIZE))
-    for image, mine in _by_image(state, rows):
-        live = living(state, image.name, detection)
-        place = np.full(len(state.members), -1)
-        place[live] = np.arange(len(live))
-        of_live = place[rows]
-        chosen = of_live >= 0 if mine is None else (of_live >= 0) & mine
-        above, below = distance.shared(state.members.grid[live, FAST])
-        up[chosen], down[chosen] = above[of_live[chosen]], below[of_live[chosen]]
-    deviations = distance.excused(off, up[of], down[of])
-    deviations[young] = 0.0
-    return deviations
+def _awake(state: LineageState, rows: Whole) -> None:
+    """Who speaks is not silent, and may be called so again."""
+    for subject in [subject for subject, case in state.cases.items() if case.silent]:
+        row = state.members.rows.get(subject)
+        state.cases[subject].silent = row is None or row not in rows
 
 
-def _by_image(state: LineageState, rows: Whole) -> list[tuple[Image, npt.NDArray[np.bool_] | None]]:
+def deviations(state: LineageState, taken: Taken) -> Array:
+    """What the forest sees of a batch: departures less what siblings do together just now.
+    Shape (samples, features), finite; 0 while a container is young.
+    """
+    samples = taken.samples
+    up, down = np.zeros((len(samples.rows), SIZE)), np.zeros((len(samples.rows), SIZE))
+    place = np.full(len(state.members), -1)
+    for shared in taken.shared.values():
+        place[shared.rows] = np.arange(len(shared.rows))
+        known = place[samples.rows]
+        mine = known >= 0
+        up[mine], down[mine] = shared.up[known[mine], :SIZE], shared.down[known[mine], :SIZE]
+        place[shared.rows] = -1
+    out = distance.excused(taken.off, up[samples.of], down[samples.of])
+    out[samples.young] = 0.0
+    return out
+
+
+def _by_image(state: LineageState, rows: Whole) -> Iterator[tuple[Image, Flags | None]]:
     """Each image of these members, and which of them run it (None: all)."""
     names = [state.members.who[row].image for row in rows.tolist()]
     different = sorted(set(names))
-    if len(different) == 1:
-        return [(state.images[different[0]], None)]
-    return [(state.images[name], np.array([n == name for n in names])) for name in different]
-
-
-def young_ns(state: LineageState, detection: Detection) -> int:
-    """The age from which samples count at all."""
-    return int(max(detection.young_s, 4.0 * state.interval_s) * 1e9)
-
-
-def living(state: LineageState, image: str, detection: Detection) -> Whole:
-    """Rows of the members of an image that are awake and past their first samples."""
-    members = state.members
-    stale_ns = int(max(15.0, 5.0 * state.interval_s) * 1e9)
-    awake = members.last_ns >= state.now_ns - stale_ns
-    awake &= members.last_ns - members.since_ns >= young_ns(state, detection)
-    rows = np.flatnonzero(awake)
-    if len(state.images) == 1:
-        return rows
-    return np.array([row for row in rows.tolist() if members.who[row].image == image], np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """What speaks against the living members of an image: ``evidence`` is ``(members,
-    features)``, row i for the member in row ``rows[i]`` of the state.
-    """
-
-    rows: Whole
-    evidence: Array
-
-
-def weigh(state: LineageState, image: Image, detection: Detection) -> Weighed:
-    """Hold an image's living members against each other and against what is usual."""
-    rows, base = living(state, image.name, detection), image.baseline
-    fast, slow = state.members.grid[rows, FAST], state.members.grid[rows, SLOW]
-    evidence, lasting = distance.evidence(fast, slow, base.lasting_scale)
-    if len(rows):
-        peak = evidence.max(axis=1)
-        state.members.peak[rows] = np.maximum(state.members.peak[rows], peak)
-        calm = peak < ODD * image.line
-        if calm.any():
-            image.lasting = np.maximum(image.lasting, lasting[calm].max(axis=0))
-        image.load = max(image.load, float(peak.max()) / image.line)
-    if base.learned(detection.learn_blocks, detection.learn_container_blocks) >= 1.0:
-        evidence[:, base.blocks < detection.learn_blocks] = 0.0
-    return Weighed(rows, evidence)
+    for name in different:
+        mine = None if len(different) == 1 else np.array([other == name for other in names])
+        yield state.images[name], mine

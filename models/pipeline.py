@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
+from models import magnitudes
 from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
-from models.features import NAMES, SIZE, Array
+from models.features import NAMES, Array
 from models.judging import Bench, Said, judge_members, past_line
 from models.learning import (
     MINUTE_NS,
@@ -26,9 +27,10 @@ from models.learning import (
     meet_image,
 )
 from models.lineage import LineageState
-from models.magnitudes import Taken, Weighed, remembered, take, weigh
+from models.magnitudes import Taken, remembered, take
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
+from models.siblings import Weighed, weigh
 from models.sightings import notice
 from models.silence import next_silence_ns, silent
 
@@ -146,7 +148,7 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
     _enter(state, batch)
-    return take(state, batch, (core or Core()).detection).deviations
+    return magnitudes.deviations(state, take(state, batch, (core or Core()).detection))
 
 
 def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgement) -> None:
@@ -171,8 +173,11 @@ def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | Non
     forests = [core.models.active(arrival.record.at_ns) for _, arrival in wave]
     out: list[Array | None] = [None] * len(wave)
     for forest in {id(forest): forest for forest in forests if forest is not None}.values():
-        mine = [(at, rows.deviations) for at, rows in enumerate(taken)
-                if rows is not None and forests[at] is forest and len(rows.deviations)]  # fmt: skip
+        mine = [
+            (at, magnitudes.deviations(wave[at][0], batch))
+            for at, batch in enumerate(taken)
+            if batch is not None and forests[at] is forest and len(batch.off)
+        ]
         if mine:
             surprise = forest.surprise(np.concatenate([rows for _, rows in mine]))
             ends = np.cumsum([len(rows) for _, rows in mine])[:-1]
@@ -216,19 +221,18 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
 
 
 def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
-    state, rows = bench.state, taken.members
+    state, rows = bench.state, taken.samples.rows
     if not len(rows):
         return
     if surprise is not None:
         state.members.surprise[rows] = remembered(
-            state.members.surprise[rows], surprise, taken.passed_s, taken.first,
-            bench.detection.fast_s,
-        )  # fmt: skip  # short enough
+            state.members.surprise[rows], surprise, taken.samples, bench.detection.fast_s
+        )
     weighed: dict[str, Weighed] = {}
     subjects: list[str] = []
-    for name in dict.fromkeys(state.members.who[row].image for row in rows.tolist()):
+    for name, shared in taken.shared.items():
         image = state.images[name]
-        weighed[name] = weigh(state, image, bench.detection)
+        weighed[name] = weigh(state, image, shared, bench.detection)
         subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
     if subjects or state.cases:
         judge_members(bench, subjects, weighed)
@@ -252,8 +256,3 @@ def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Su
         due.append(state.now_ns + _LOOK_NS)
     state.due_ns = min(due)
     return summaries
-
-
-__all__ = [
-    "SIZE", "Arrival", "Core", "Judgement", "Models", "check_arrival", "deviations", "judge", "tick",
-]  # fmt: skip  # a list

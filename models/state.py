@@ -190,14 +190,7 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         for at, name in enumerate(_BASELINE)
     }
     blocks = [
-        Block(
-            end_ns,
-            **{
-                name: _aligned(header, arrays[1][at, n], _COLD.get(name, 0.0))
-                for n, name in enumerate(_BLOCK)
-            },
-            containers=containers,
-        )  # fmt: skip  # short enough
+        Block(end_ns, *_block(header, arrays[1][at]), containers)
         for at, (end_ns, containers) in enumerate(header["pending"])
     ]
     return Image(
@@ -206,6 +199,10 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
         line=header["line"],
     )  # fmt: skip  # in the order of the class
+
+
+def _block(header: dict[str, Any], arrays: Array) -> list[Array]:
+    return [_aligned(header, arrays[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BLOCK)]
 
 
 def _chunk(state: LineageState, start: int) -> bytes:

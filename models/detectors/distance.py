@@ -27,27 +27,25 @@ def departures(seen: Array, location: Array, scale: Array) -> Array:
     return np.asarray(np.clip((seen - location) / scale, -MOST, MOST))
 
 
-def shared(recent: Array) -> tuple[Array, Array]:
+def shared(off: Array) -> tuple[Array, Array]:
     """What the others do together, upwards and downwards, for each container.
 
-    Shape (members, features), both results too; not negative. With one sibling that one
+    Shape (members, columns), both results too; not negative. With one sibling that one
     counts, with two the nearer to usual of them, with more the lower median.
 
     >>> up, down = shared(np.array([[9.0], [8.0], [0.5]]))
     >>> up.ravel()
     array([0.5, 0.5, 8. ])
     """
-    if len(recent) < 2:
-        return np.zeros_like(recent), np.zeros_like(recent)
-    return _others(np.maximum(recent, 0.0)), _others(np.maximum(-recent, 0.0))
-
-
-def _others(values: Array) -> Array:
-    """The lower median of each column's other entries."""
-    middle = (len(values) - 2) // 2
-    ordered = np.partition(values, (middle, middle + 1), axis=0)
+    if len(off) < 2:
+        return np.zeros_like(off), np.zeros_like(off)
+    ways = np.concatenate([off, -off], axis=1)
+    np.maximum(ways, 0.0, out=ways)
+    middle = (len(off) - 2) // 2
+    ordered = np.partition(ways, (middle, middle + 1), axis=0)
     # Without a container that is itself in the lower part, the next one is the median.
-    return np.where(values <= ordered[middle], ordered[middle + 1], ordered[middle])
+    others = np.where(ways <= ordered[middle], ordered[middle + 1], ordered[middle])
+    return others[:, : off.shape[1]], others[:, off.shape[1] :]
 
 
 def excused(off: Array, up: Array, down: Array) -> Array:
@@ -61,15 +59,17 @@ def excused(off: Array, up: Array, down: Array) -> Array:
     return np.asarray((above - below) / (1.0 + WIDENING * load))
 
 
-def evidence(fast: Array, slow: Array, lasting_scale: Array) -> tuple[Array, Array]:
+def evidence(off: Array, up: Array, down: Array, lasting_scale: Array) -> tuple[Array, Array]:
     """What speaks against each container in each feature, and what lasts of it (in scales,
     not yet held against ``lasting_scale``). Shapes ``(members, features)``; not negative.
 
+    ``off``, ``up`` and ``down`` hold the recent and then the lasting, ``(members, 2 features)``.
     The fast horizon sees spikes and steps. The slow one averages noise away, so a small
     shift that stays counts there, in the unit of how much lasts in quiet times.
     """
-    now = _alarming(excused(fast, *shared(fast)))
-    lasting = _alarming(excused(slow, *shared(slow)))
+    size = len(lasting_scale)
+    now = _alarming(excused(off[:, :size], up[:, :size], down[:, :size]))
+    lasting = _alarming(excused(off[:, size:], up[:, size:], down[:, size:]))
     return np.maximum(now, lasting / lasting_scale), lasting
 
 

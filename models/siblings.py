@@ -1,0 +1,79 @@
+"""What the members of an image do together, and what each does beyond that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.detection import Detection
+from models.detectors import distance
+from models.features import SIZE, Array
+from models.lineage import Image, LineageState
+from models.members import FAST, SLOW, Whole
+
+ODD: Final = 0.6
+"""Share of the line from which a container is too odd to learn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The living members of an image (rows of the state's members) and, for each, what the
+    others do: upwards and downwards, recent and lasting. ``(members, 2 features)``.
+    """
+
+    rows: Whole
+    off: Array
+    up: Array
+    down: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What speaks against the living members of an image: ``evidence`` is ``(members,
+    features)``, row i for the member in row ``rows[i]`` of the state.
+    """
+
+    rows: Whole
+    evidence: Array
+
+
+def young_ns(state: LineageState, detection: Detection) -> int:
+    """The age from which samples count at all."""
+    return int(max(detection.young_s, 4.0 * state.interval_s) * 1e9)
+
+
+def living(state: LineageState, image: str, detection: Detection) -> Whole:
+    """Rows of the members of an image that are awake and past their first samples."""
+    members = state.members
+    stale_ns = int(max(15.0, 5.0 * state.interval_s) * 1e9)
+    awake = members.last_ns >= state.now_ns - stale_ns
+    awake &= members.last_ns - members.since_ns >= young_ns(state, detection)
+    rows = np.flatnonzero(awake)
+    if len(state.images) == 1:
+        return rows
+    return np.array([row for row in rows.tolist() if members.who[row].image == image], np.int64)
+
+
+def share(state: LineageState, image: str, detection: Detection) -> Shared:
+    """Hold an image's living members against each other."""
+    rows = living(state, image, detection)
+    off = state.members.grid[rows][:, FAST : SLOW + 1].reshape(-1, 2 * SIZE)
+    return Shared(rows, off, *distance.shared(off))
+
+
+def weigh(state: LineageState, image: Image, shared: Shared, detection: Detection) -> Weighed:
+    """Hold an image's living members against what is usual, siblings taken out."""
+    rows, base = shared.rows, image.baseline
+    evidence, lasting = distance.evidence(shared.off, shared.up, shared.down, base.lasting_scale)
+    if len(rows):
+        peak = evidence.max(axis=1)
+        state.members.peak[rows] = np.maximum(state.members.peak[rows], peak)
+        calm = peak < ODD * image.line
+        if calm.any():
+            image.lasting = np.maximum(image.lasting, lasting[calm].max(axis=0))
+        image.load = max(image.load, float(peak.max()) / image.line)
+    if base.learned(detection.learn_blocks, detection.learn_container_blocks) >= 1.0:
+        evidence[:, base.blocks < detection.learn_blocks] = 0.0
+    return Weighed(rows, evidence)
