@@ -29,6 +29,7 @@ Fault = Literal[
     "empty",  # a record without a single measurement or item
     "misdated",  # an event time that cannot be true
     "misplaced",  # the wrong key or partition for its content
+    "untrusted",  # a signature, key or role that does not hold
     "unjudged",  # judging it failed, which is our fault and not the record's
 ]
 

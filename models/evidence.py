@@ -102,8 +102,7 @@ def verify(
     claims = (*heads, *witnesses)
     if not heads:
         looked = tuple(
-            Looked(one.sequence, one.kind, digest, FOREIGN, one)
-            for digest, one in by_hash.items()
+            Looked(one.sequence, one.kind, digest, FOREIGN, one) for digest, one in by_hash.items()
         )
         return Verification((), looked or (Looked(0, "head", "", "there is no signed head"),))
     # The longest claim; among equals the one made last, as the governor went on from there.

@@ -65,9 +65,7 @@ def _refusals(state: GovernorState, policy: Policy, case: Case) -> Iterator[Refu
     incident, now_ns = case.incident, case.now_ns
     if incident.of_host:
         yield Refusal("host", "hosts are not acted upon: look at it yourself")
-    protection = policy.protection(
-        incident.lineage, incident.host, incident.subject, incident.name
-    )
+    protection = policy.protection(incident.lineage, incident.host, incident.subject, incident.name)
     if protection:
         yield Refusal("protected", protection)
     switch = state.words.get(SWITCH)

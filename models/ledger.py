@@ -6,7 +6,7 @@ Living only inside of one call, it may change in place; what comes out are value
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from models.alert import Alert, alert_of
 from models.evidence import Head, content_hash, exhibit_hash
@@ -141,7 +141,9 @@ class Ledger:
             return self.refused(incident, action, why), why
         if self.policy.mode is Mode.APPROVE and not case.approved:
             self.note("proposed", incident.uid, action)
-            remark = f"{action} proposed: approve it with `plimsoll incident approve {incident.uid}`"
+            remark = (
+                f"{action} proposed: approve it with `plimsoll incident approve {incident.uid}`"
+            )
             return self.say(replace(incident, proposed=action), remark), None
         return self.order(incident, action, because), None
 
@@ -208,5 +210,3 @@ def done_word(action: Action) -> str:
     'isolated'
     """
     return PAST.get(action, {Action.RELEASE: "released"}.get(action, f"{action}ed"))
-
-

@@ -10,17 +10,20 @@ from typing import Any, Final
 import faust
 from confluent_kafka import Consumer, KafkaException
 
+from models import governor
 from models.contract import Topics
 from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, ConfigurationError, UntrustedFile
 from models.features import NAMES
+from models.governor import Packer
 from models.modelfile import load
 from models.pipeline import Core, Models
+from models.policy import Mode, Policy, read_policy
 from models.records.manifest import Manifest
 from models.settings import Kafka
 from models.state import pack, unpack
-from streams.agents import judge
+from streams.agents import govern, judge
 from streams.delivery.app import (
     Delivery,
     continuity_of,
@@ -29,7 +32,7 @@ from streams.delivery.app import (
     outbox_of,
 )
 from streams.delivery.rejected import Rejects
-from streams.keys import TrustFile
+from streams.keys import Signer, TrustFile
 from streams.meters import Meters
 from streams.settings import Settings
 from streams.stores.models import ModelFollower, ModelStore
@@ -60,6 +63,51 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
 
     judge.attach(app, judge_of, topics.telemetry)
     return app
+
+
+def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
+    """The governor's app, not started.
+
+    Raises: BrokerUnreachable, ConfigurationError, UntrustedFile (policy or keys).
+    """
+    topics, policy = Topics(settings.topic_prefix), policy_of(settings)
+    signer = Signer.load(settings.keys_dir, settings.governor.signing_key)
+    trust = TrustFile(settings.keys_dir, clock)
+    app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
+    table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
+    packer = Packer()
+    rows = Rows(table, packer.pack, governor.unpack, govern.sources(topics))
+
+    def governor_of() -> govern.Governor:
+        outbox = outbox_of(app)
+        rejects = Rejects(
+            outbox, topics.rejected, by="govern",
+            counted=lambda fault: meters.rejected.labels(fault).inc(),
+        )  # fmt: skip  # one line a thought
+        return govern.Governor(
+            rows, policy, settings.scope, trust, signer, outbox, rejects, topics, meters
+        )
+
+    govern.attach(app, governor_of, topics)
+    return app
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The reviewed file, or the defaults; the settings' mode wins over the file's.
+
+    Raises: ConfigurationError when it can't be read, UntrustedFile when it does not hold.
+    """
+    path, policy = settings.governor.policy_file, Policy()
+    if path is not None:
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ConfigurationError(
+                f"policy file {path}: {problem}; name another with --policy"
+            ) from problem
+        policy = read_policy(text, str(path))
+    mode = settings.governor.mode
+    return policy if mode is None else replace(policy, mode=Mode(mode))
 
 
 def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollower:
@@ -156,4 +204,7 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
     return len(found.partitions)
 
 
-__all__ = ["continuity_of", "delivery_of", "judge_app", "model_follower", "partitions_of"]
+__all__ = [
+    "continuity_of", "delivery_of", "governor_app", "judge_app", "model_follower",
+    "partitions_of", "policy_of",
+]  # fmt: skip  # a list to read across
