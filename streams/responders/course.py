@@ -74,7 +74,12 @@ class Course:
         if case is None:
             return None
         with self._lock(case.order.subject):
-            return self._advance(self._store.case(uid) or case)
+            case = self._store.case(uid) or case
+            if case.step is Step.ACTED:
+                # Interrupted while looking. Looking leaves traces (a knock is a tracked
+                # connection), so what they would be taken for is brought about again.
+                case = replace(case, step=Step.PREPARED)
+            return self._advance(case)
 
     def end(self, uid: str) -> Case | None:
         """Undo a case whose time is over, or whose end was begun before; others stay."""
