@@ -55,6 +55,9 @@ class Collect(Table):
     """Time between two looks for changed files: they cost more than the rest together."""
     hash_most_bytes: Annotated[int, Field(ge=0)] = 64 << 20
     """Files up to this size are hashed; larger ones are told by size and times alone."""
+    conntrack_accounting: bool = True
+    """Switch on the kernel's byte counts of connections (nf_conntrack_acct) where they are
+    off, as they are by default: without them nobody knows how much went to whom."""
 
     @model_validator(mode="after")
     def _frames_hold_samples(self) -> Self:

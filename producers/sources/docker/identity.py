@@ -18,6 +18,7 @@ ROLE_LABELS: Final = ("plimsoll.role", "com.docker.compose.service")
 REPLACES_LABEL: Final = "plimsoll.replaces"
 _ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}")
 _STATES: Final = {"running": State.RUNNING, "restarting": State.RUNNING, "paused": State.PAUSED}
+TOOLS_LABELS: Final = ("plimsoll.", "com.docker.", "org.opencontainers.")
 MOST_LABELS: Final = 64
 
 
@@ -91,7 +92,7 @@ def image_of(name: str, image_id: str, digests: Iterable[str]) -> tuple[str, str
     wanted = repository(name)
     matching = [one for one in named if repository(one[0]) == wanted]
     if matching or (unnamed and named):
-        found, _, digest = sorted(matching or named)[0]
+        found, _, digest = min(matching or named)
         return f"{repository(found)}@{digest}", repository(found)
     if unnamed or not name:
         return image_id, image_id
@@ -152,12 +153,17 @@ def _role(labels: Mapping[str, str]) -> str:
 
 
 def _told_labels(labels: Mapping[str, str], secrecy: Secrecy) -> dict[str, str]:
-    """Labels are public by custom, and sometimes hold a password all the same."""
-    kept = sorted(labels)[:MOST_LABELS]
-    return {
-        printable(name, 256): secrecy.scrubbed(labels[name])[:512] if labels[name] else ""
-        for name in kept
-    }
+    """Labels are public by custom, and sometimes hold a password all the same. Those that
+    tools write hold digests, which only look like one.
+    """
+    told: dict[str, str] = {}
+    for name in sorted(labels)[:MOST_LABELS]:
+        value = labels[name]
+        hide = not name.startswith(TOOLS_LABELS)
+        if value:
+            value = secrecy.scrubbed(value)[:512] if hide else printable(value, 512)
+        told[printable(name, 256)] = value
+    return told
 
 
 def _addresses(networks: Iterable[Mapping[str, Any]]) -> Iterable[str]:

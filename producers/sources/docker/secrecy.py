@@ -31,12 +31,13 @@ _STRONG: Final = r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|c
 _WEAK: Final = r"(?:[\w.-]*[-_.])?(?:pass|pwd|key|auth)(?:[-_.][\w.-]*)?"
 """… and words that do so on their own only: no keyboard, no author."""
 _VALUE: Final = r"""(?P<value>"[^"]*"|'[^']*'|[^\s'"&;,]+)"""
-_AUTHORIZATION: Final = re.compile(rf"(?P<lead>\b(?:bearer|basic)\s+){_VALUE}", re.IGNORECASE)
-_USERINFO: Final = re.compile(r"(?P<lead>\b[a-z][a-z0-9+.-]*://)(?P<value>[^\s/@'\"]+)(?=@)", re.I)
+_AUTHORIZATION: Final = re.compile(rf"(?i)(?P<lead>\b(?:bearer|basic)\s+){_VALUE}")
+_USERINFO: Final = re.compile(r"(?P<lead>\b[a-z][a-z0-9+.-]*://)(?P<value>[^\s/@'\"]+)(?=@)")
 _NAMED: Final = re.compile(
-    rf"""(?P<lead>(?<![\w.-])(?:--?)?(?:{_STRONG}|{_WEAK})(?:\s*=\s*|["']?\s*:\s*)){_VALUE}""", re.I
+    rf"""(?i)(?P<lead>(?<![\w.-])(?:--?)?(?:{_STRONG}|{_WEAK})(?:\s*=\s*|["']?\s*:\s*)){_VALUE}""",
+    re.IGNORECASE,
 )
-_FLAGGED: Final = re.compile(rf"(?P<lead>(?<!\S)--?(?:{_STRONG}|{_WEAK})\s+)(?!-){_VALUE}", re.I)
+_FLAGGED: Final = re.compile(rf"(?P<lead>(?<!\S)--?(?:{_STRONG}|{_WEAK})\s+)(?!-){_VALUE}")
 _SHORT: Final = re.compile(
     r"(?P<lead>\b(?:(?:mysql\w*|mariadb\S*|sshpass)\b.*?\s-p|redis-cli\b.*?\s-a\s*"
     rf"|curl\b.*?\s(?:-u|--user)\s*)){_VALUE}"
@@ -109,7 +110,7 @@ def entropy_bits(value: str) -> float:
 
 
 def printable(text: str, longest: int) -> str:
-    """Text as records take it: no control characters, not too long, never empty.
+    r"""Text as records take it: no control characters, not too long, never empty.
 
     >>> printable("a\\nb", 10), printable("", 10)
     ('a\\\\nb', '?')

@@ -51,11 +51,12 @@ def _memory(stats: dict[str, Any]) -> float:
     """Usage without page cache: version 1 says ``total_cache``, version 2 ``file``."""
     parts = stats.get("stats") or {}
     if "total_cache" in parts:
-        cache = parts["total_cache"] - parts.get("total_shmem", 0)
+        cache = float(parts["total_cache"] - parts.get("total_shmem", 0))
     elif "file" in parts:
-        cache = parts["file"] - parts.get("shmem", 0) + parts.get("slab_reclaimable", 0)
+        slab = parts.get("slab_reclaimable", 0)
+        cache = float(parts["file"] - parts.get("shmem", 0) + slab)
     else:
-        cache = 0
+        cache = 0.0
     return max(_value(stats, "usage") - cache, 0.0)
 
 

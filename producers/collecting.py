@@ -1,0 +1,138 @@
+"""Polls a source once a sample period, and hands on what it saw."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+import numpy as np
+import structlog
+from rich.console import Console
+from rich.table import Table
+
+from models.records import encode
+from models.records.facts import Connection
+from models.records.frame import Frame
+from producers.sources.base import Clock, Source
+
+log = structlog.get_logger("collect")
+
+BREATH_S: Final = 0.2
+"""How often the sink is served between two samples."""
+NS: Final = 10**9
+
+
+class Sink(Protocol):
+    def send(self, frame: Frame) -> None: ...
+
+    def serve(self) -> None: ...
+
+
+def run(
+    source: Source,
+    sink: Sink,
+    clock: Clock,
+    period_s: float,
+    stop: threading.Event,
+    rounds: int = 0,
+) -> None:
+    """Until ``stop``, or until so many polls have brought frames (0: without end).
+
+    A source that takes longer than the period is polled as often as it can be; missed
+    samples are not made up for.
+    """
+    period_ns = round(period_s * NS)
+    next_ns = clock()
+    while not stop.is_set():
+        frames = source.poll()
+        for frame in frames:
+            sink.send(frame)
+        rounds -= bool(frames)
+        if rounds == 0:
+            return
+        next_ns += period_ns
+        if next_ns < clock():
+            log.warning("samples-missed", late_s=round((clock() - next_ns) / NS, 3))
+            next_ns = clock()
+        _wait(sink, clock, next_ns, stop)
+
+
+def _wait(sink: Sink, clock: Clock, until_ns: int, stop: threading.Event) -> None:
+    sink.serve()
+    while (left_ns := until_ns - clock()) > 0 and not stop.wait(min(left_ns / NS, BREATH_S)):
+        sink.serve()
+
+
+class Printer:
+    """Shows frames instead of sending them: as JSON lines, or as a table for people."""
+
+    def __init__(self, write: Callable[[str], None], *, as_json: bool) -> None:
+        self._write, self._as_json = write, as_json
+        self._names: dict[str, tuple[str, str]] = {}
+
+    def send(self, frame: Frame) -> None:
+        if self._as_json:
+            self._write(encode(frame).decode())
+            return
+        for entry in frame.inventory:
+            self._names[entry.subject] = (entry.name, entry.lineage)
+        console = Console(width=120)
+        with console.capture() as told:
+            console.print(f"frame {frame.sequence} of host {frame.host}, {frame.interval_s:.1f} s")
+            console.print(self._table(frame))
+            for line in _facts(frame, self._names):
+                console.print(line, markup=False, highlight=False)
+        self._write(told.get())
+
+    def serve(self) -> None:
+        """Nothing waits."""
+
+    def _table(self, frame: Frame) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for title in ("name", "lineage", "CPU", "memory", "in/s", "out/s", "opened/s", "peers",
+                      "processes"):  # fmt: skip  # two lines
+            table.add_column(title, justify="left" if title in ("name", "lineage") else "right")
+        samples = frame.samples
+        last = {int(subject): at for at, subject in enumerate(samples.index)}
+        for subject, at in last.items():
+            name, lineage = self._names.get(samples.subjects[subject], ("?", "?"))
+            values = [samples.column(feature)[at] for feature in _SHOWN]
+            table.add_row(name, lineage, *(_short(float(value)) for value in values))
+        return table
+
+
+_SHOWN: Final = (
+    "cpu_cores",
+    "memory_working_set_bytes",
+    "network_receive_bytes_per_s",
+    "network_transmit_bytes_per_s",
+    "network_connections_opened_per_s",
+    "network_peers",
+    "processes",
+)
+
+
+def _facts(frame: Frame, names: dict[str, tuple[str, str]]) -> Iterator[str]:
+    for observation in frame.observations:
+        name, _ = names.get(observation.subject, (observation.subject[:12], ""))
+        fact = observation.fact
+        if isinstance(fact, Connection):
+            way = "to" if fact.direction == "egress" else "from"
+            answered = "" if fact.answered else ", no answer"
+            yield (
+                f"  {name}: {way} {fact.peer}:{fact.port}/{fact.protocol}, sent {fact.sent_bytes} "
+                f"B, received {fact.received_bytes} B, opened {fact.opened}{answered}"
+            )
+        else:
+            yield f"  {name}: {fact}"
+
+
+def _short(value: float) -> str:
+    """A number for a narrow column; a dash where nothing was measured."""
+    if np.isnan(value):
+        return "-"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f}{unit}"
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,243 @@
+"""Which programs run, in each container and on the host outside of them.
+
+Looked at once a sample period: a program that starts and ends between two looks is not
+seen here (what it sent is: connections outlive it in the kernel's table).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from models.records.facts import Program
+from producers.sources.docker.identity import Known
+from producers.sources.docker.secrecy import printable
+
+REFRESH_NS: Final = 60 * 10**9
+"""What still runs is told again this often, for those who came later."""
+HOST_EVERY: Final = 10
+"""The host's own long-lived processes are looked at again every so many looks."""
+OUTSIDE: Final = "(outside)"
+"""The parent of what was started from outside of the container: by ``docker exec``."""
+_CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
+_DELETED: Final = " (deleted)"
+_KERNEL: Final = "\0kernel"
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Process:
+    """``executable`` is empty until we know what it is; ``excused`` once it was taken for
+    the runtime on its way into a container, which is believed one time.
+    """
+
+    subject: str
+    executable: str = ""
+    excused: bool = False
+
+
+class Programs:
+    """Tells what is new since the last look: a program, or a parent that starts it."""
+
+    def __init__(self, root: Path, host_subject: str, hash_most_bytes: int) -> None:
+        self._proc = f"{root / 'proc'}"
+        self._root = root
+        self._host = host_subject
+        self._hash_most = hash_most_bytes
+        self._processes: dict[int, Process] = {}
+        self._told: dict[str, set[tuple[str, str, bool | None]]] = {}
+        self._refreshed_ns = 0
+        self._looks = 0
+
+    def look(self, now_ns: int, known: Mapping[str, Known]) -> Iterator[tuple[str, Program]]:
+        """Programs of each subject that it was not told to run, or not for a minute."""
+        self._age(now_ns, known)
+        present = {int(name) for name in os.listdir(self._proc) if name.isdigit()}  # noqa: PTH208  # the fastest
+        for pid in self._processes.keys() - present:
+            del self._processes[pid]
+        for pid in present - self._processes.keys():
+            self._processes[pid] = Process(self._subject(pid, known))
+        also_host = self._looks % HOST_EVERY == 0
+        self._looks += 1
+        for pid, process in self._processes.items():
+            if process.executable and not also_host and process.subject == self._host:
+                continue
+            if process.executable != _KERNEL:
+                yield from self._look_at(pid, process, known)
+
+    def counts(self) -> int:
+        """Processes that are no kernel threads, on the whole host."""
+        return sum(process.executable != _KERNEL for process in self._processes.values())
+
+    def _age(self, now_ns: int, known: Mapping[str, Known]) -> None:
+        if now_ns - self._refreshed_ns >= REFRESH_NS:
+            self._refreshed_ns = now_ns
+            self._told.clear()
+            for process in self._processes.values():
+                process.executable = process.executable if process.executable == _KERNEL else ""
+        for subject in self._told.keys() - known.keys() - {self._host}:
+            del self._told[subject]
+
+    def _look_at(
+        self, pid: int, process: Process, known: Mapping[str, Known]
+    ) -> Iterator[tuple[str, Program]]:
+        try:
+            executable = os.readlink(f"{self._proc}/{pid}/exe")  # noqa: PTH115  # the fastest
+        except OSError:
+            self._unreadable(pid, process)
+            return
+        if executable == process.executable:
+            return
+        if not process.excused and self._is_runtime(pid, executable):
+            process.excused = True
+            return
+        process.subject = self._subject(pid, known)  # the number may be another process's by now
+        process.executable = executable
+        yield from self._tell(pid, process, known.get(process.subject))
+
+    def _unreadable(self, pid: int, process: Process) -> None:
+        """Kernel threads have no executable; a process that just ended is gone next time."""
+        if process.executable:
+            return
+        try:
+            with open(f"{self._proc}/{pid}/cmdline", "rb") as file:  # noqa: PTH123  # the fastest
+                empty = not file.read(1)
+        except OSError:
+            return
+        if empty and "kthreadd" in (self._status(pid, "Name"), self._name_of_parent(pid)):
+            process.executable = _KERNEL
+
+    def _name_of_parent(self, pid: int) -> str:
+        parent = self._status(pid, "PPid")
+        return self._status(int(parent), "Name") if parent.isdigit() and parent != "0" else ""
+
+    def _is_runtime(self, pid: int, executable: str) -> bool:
+        """``runc`` names itself so between entering a container and becoming its program."""
+        looks_so = "runc" in executable or executable.startswith("/memfd:")
+        return looks_so and self._status(pid, "Name").startswith("runc:[")
+
+    def _tell(
+        self, pid: int, process: Process, container: Known | None
+    ) -> Iterator[tuple[str, Program]]:
+        parent = self._parent(pid, process.subject, container)
+        in_image = self._in_image(pid, process.executable, container) if container else None
+        told = self._told.setdefault(process.subject, set())
+        key = (process.executable, parent, in_image)
+        if key in told:
+            return
+        told.add(key)
+        yield (
+            process.subject,
+            Program(
+                executable=printable(process.executable, 4096),
+                in_image=in_image,
+                parent=printable(parent, 4096) if parent else "",
+                user=self._user(pid),
+                pid=pid,
+                sha256=self._hash(pid) if in_image is False else "",
+            ),
+        )
+
+    def _subject(self, pid: int, known: Mapping[str, Known]) -> str:
+        try:
+            with open(f"{self._proc}/{pid}/cgroup") as file:  # noqa: PTH123  # the fastest
+                found = _CONTAINER.findall(file.read())
+        except OSError:
+            return self._host
+        # Nested engines put ids within ids: the outermost one is a container of ours.
+        return next((one for one in found if one in known), self._host)
+
+    def _parent(self, pid: int, subject: str, container: Known | None) -> str:
+        """The executable of what started it; empty for a container's first process."""
+        if container is not None and pid == container.pid:
+            return ""
+        number = self._status(pid, "PPid")
+        parent = self._processes.get(int(number)) if number.isdigit() else None
+        if parent is None or parent.subject != subject:
+            return OUTSIDE if container is not None else ""
+        return parent.executable if parent.executable != _KERNEL else ""
+
+    def _user(self, pid: int) -> str:
+        uid = self._status(pid, "Uid").split("\t")[0]
+        return "root" if uid == "0" else uid
+
+    def _status(self, pid: int, field: str) -> str:
+        try:
+            with open(f"{self._proc}/{pid}/status") as file:  # noqa: PTH123  # the fastest
+                for line in file:
+                    name, _, value = line.partition(":")
+                    if name == field:
+                        return value.strip()
+        except OSError:
+            pass
+        return ""
+
+    def _in_image(self, pid: int, executable: str, container: Known) -> bool | None:
+        """Whether the image brought it: it lies in a read-only layer, and the writable one
+        holds nothing else in its place. None on a volume, which is no part of either.
+        """
+        if executable.endswith(_DELETED) or executable.startswith("/memfd:"):
+            return False
+        mount, kind = self._mount_of(pid, executable)
+        if mount is None or container.upper is None:
+            return None
+        if mount != "/":
+            return False if kind == "tmpfs" else None
+        inside = executable.lstrip("/")
+        upper = self._below(container.upper) / inside
+        if not os.path.lexists(upper):
+            return True
+        return any(self._same(upper, self._below(lower) / inside) for lower in container.lowers)
+
+    def _below(self, path: Path) -> Path:
+        return self._root / path.relative_to("/")
+
+    def _mount_of(self, pid: int, path: str) -> tuple[str | None, str]:
+        """The mount point (in the container) that holds a path, and its kind."""
+        best, kind = None, ""
+        try:
+            with open(f"{self._proc}/{pid}/mountinfo") as file:  # noqa: PTH123  # the fastest
+                for line in file:
+                    fields, _, tail = line.partition(" - ")
+                    point = fields.split(" ")[4]
+                    inside = path == point or path.startswith(point.rstrip("/") + "/")
+                    if inside and len(point) >= len(best or ""):
+                        best, kind = point, tail.split(" ")[0]
+        except OSError:
+            return None, ""
+        return best, kind
+
+    def _same(self, upper: Path, lower: Path) -> bool:
+        """A file that was only touched, or made executable, is still the image's own."""
+        try:
+            ours, theirs = upper.lstat(), lower.lstat()
+            if ours.st_size != theirs.st_size or ours.st_size > self._hash_most:
+                return False
+            return sha256_of(str(upper)) == sha256_of(str(lower))
+        except OSError:
+            return False
+
+    def _hash(self, pid: int) -> str:
+        """Of what runs, even where its file is deleted by now."""
+        path = f"{self._proc}/{pid}/exe"
+        try:
+            if os.stat(path).st_size > self._hash_most:  # noqa: PTH116  # follows the magic link
+                return ""
+            return sha256_of(path, follow=True)
+        except OSError:
+            return ""
+
+
+def sha256_of(path: str, *, follow: bool = False, folder: int | None = None) -> str:
+    """The hash of a regular file's content. Raises: OSError for anything else."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with open(os.open(path, flags, dir_fd=folder), "rb", buffering=0) as file:  # noqa: PTH123  # a file descriptor
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        return digest.hexdigest()
