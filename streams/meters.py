@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -20,9 +20,14 @@ from models.settings import SECRET_NAMES
 MASKED: Final = "***"
 
 
-def configure_logs(level: str = "info", form: Literal["auto", "json", "text"] = "auto") -> None:
-    """One line an event on standard error, ours and the libraries' alike."""
-    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+def configure_logs(
+    level: str = "info",
+    form: Literal["auto", "json", "text"] = "auto",
+    to: TextIO | None = None,
+) -> None:
+    """One line an event on standard error (or ``to``), ours and the libraries' alike."""
+    target = to or sys.stderr
+    text = form == "text" or (form == "auto" and target.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -33,10 +38,10 @@ def configure_logs(level: str = "info", form: Literal["auto", "json", "text"] = 
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, _renderer(text)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.WriteLoggerFactory(file=target),
+        cache_logger_on_first_use=to is None,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

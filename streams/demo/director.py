@@ -88,8 +88,10 @@ class Director:
             self._paced_step()
 
     def told(self) -> list[Told]:
-        notes = self.stage.notes.notes
-        return [told(one, notes) for one in self.running]
+        """Each story followed by its twin, as the fleet lists them."""
+        notes, order = self.stage.notes.notes, [one.name for one in self.fleet.stories]
+        running = sorted(self.running, key=lambda one: order.index(one.story.name))
+        return [told(one, notes) for one in running]
 
     # ---- time -------------------------------------------------------------------------------
 

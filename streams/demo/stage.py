@@ -31,6 +31,15 @@ PARTS: Final = ("worker", "govern", "gather")
 POLICY: Final = """\
 # The demo enforces; a deployment observes until its policy says otherwise.
 mode = "enforce"
+
+[times]
+# Its time runs twenty times as fast as the wall clock, so answers take longer by it.
+deadline_s = 300
+answer_s = 120
+
+[guards]
+# Six stories in ten minutes are more than a bad day.
+per_hour = 100
 """
 _END_S: Final = 10.0
 
@@ -113,7 +122,7 @@ class Stage:
     def _start(self, part: str) -> subprocess.Popen[bytes]:
         with self._log(part).open("wb") as log:
             return subprocess.Popen(  # noqa: S603  # our own command, our own interpreter
-                [sys.executable, "-m", "streams.cli", part],
+                [sys.executable, "-m", "streams", part],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip  # one call, one thought
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -89,7 +89,12 @@ class View:
         return [self._finding(one) for one in told if self._fresh(one.verdict.uid)]
 
     def _new_outcomes(self) -> list[Text]:
-        return [self._outcome(one) for one in self.notes.outcomes if self._fresh(one.uid)]
+        """Once for an act: the slow evidence comes with an outcome of its own."""
+        return [
+            self._outcome(one)
+            for one in self.notes.outcomes
+            if self._fresh(f"{one.order}/{one.action}/{one.status}")
+        ]
 
     def _fresh(self, uid: str) -> bool:
         if uid in self._said:
@@ -107,12 +112,12 @@ class View:
 
     def _outcome(self, outcome: Outcome) -> Text:
         style = "cyan" if outcome.status is Status.DONE else "bold red"
-        proof = {True: f", verified in {outcome.took_s:.1f} s", False: ", NOT verified"}
+        proof = {True: ", verified", False: ", NOT verified", None: ""}
         return Text.assemble(
             (_clock(outcome.at_ns), "dim"), " ",
             (f"{outcome.action.value} {outcome.status.value}", style), " ",
             (outcome.subject[:12], "bold"),
-            proof.get(outcome.verified, "") if outcome.verified is not None else "",
+            proof[outcome.verified],
             f": {outcome.detail}" if outcome.detail else "",
         )  # fmt: skip  # reads as the line does
 
@@ -174,7 +179,8 @@ def closing(stories: Sequence[Told]) -> Table:
     """The table that ends the demo."""
     table = Table(title="What was told, what was seen, what was done", title_justify="left")
     for name in ("story", "expected", "level", "action", "seen after", "verified after", ""):
-        table.add_column(name, justify="right" if "after" in name else "left")
+        justify: Literal["right", "left"] = "right" if "after" in name else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "story")
     for one in stories:
         name = f"  twin: {one.story}" if one.twin else one.story
         table.add_row(
@@ -195,7 +201,8 @@ def _clock(at_ns: int) -> str:
 
 def console_for(as_json: bool) -> Console:
     """Standard output belongs to the document under ``--json``."""
-    return Console(file=sys.stderr if as_json else sys.stdout)
+    file = sys.stderr if as_json else sys.stdout
+    return Console(file=file, width=None if file.isatty() else 120)
 
 
 __all__ = ["View", "closing", "console_for", "load_line", "size"]
