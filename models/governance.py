@@ -157,7 +157,7 @@ def _pass_time(ledger: Ledger) -> None:
             incident = _expire_acts(ledger, _chase(ledger, incident))
         if incident.open:
             _close_if_quiet(ledger, incident)
-        elif _forgotten(ledger, incident):
+        elif _forgotten(ledger, incident) and not ledger.tells(uid):
             del ledger.incidents[uid]
     for key, word in list(ledger.words.items()):
         if word.until_ns and word.until_ns <= ledger.now_ns:

@@ -91,6 +91,10 @@ class Ledger:
             self._to_tell[kept.uid] = None
         return kept
 
+    def tells(self, uid: str) -> bool:
+        """Whether an alert of this incident is due at the end of the step."""
+        return uid in self._to_tell
+
     def say(self, incident: Incident, remark: str) -> Incident:
         return self.put(saying(incident, remark), tell=True)
 
