@@ -114,7 +114,11 @@ def _telemetry(kafka: Mapping[str, str], topic: str) -> Iterator[tuple[float, An
     """Every readable record up to the current end, with the share read so far. A group's
     records come in their order: they lie in one partition.
     """
-    consumer = Consumer({**kafka, "group.id": "plimsoll-train", "enable.auto.commit": False})
+    # What retention removes while we read is passed over, not the rest with it.
+    consumer = Consumer(
+        {**kafka, "group.id": "plimsoll-train", "enable.auto.commit": False,
+         "auto.offset.reset": "earliest"}
+    )  # fmt: skip  # one thought
     try:
         ends = _ends(consumer, topic)
         total = sum(end - low for low, end in ends.values())

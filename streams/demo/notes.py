@@ -46,6 +46,7 @@ class NoteTaker:
         self._readers = self._by_topic(topics)
         self._consumer = Consumer(
             {**kafka, "group.id": "plimsoll-demo", "enable.auto.commit": False,
+             "auto.offset.reset": "earliest",
              "fetch.wait.max.ms": 20}
         )  # fmt: skip  # one thought
         self._consumer.assign([p for topic in self._readers for p in self._partitions(topic)])
