@@ -34,10 +34,11 @@ def command(
 ) -> None:
     """Watch this host and write a frame an interval to plimsoll.samples.
 
-    Samples of all containers and of the host, what they talk to, which programs run, what
-    differs from their image, how they were started, and what was done to them. Says first
-    what it sees, what it lacks the rights for and what that costs. While Kafka is away,
-    frames wait on disk. Ends on SIGTERM.
+    Samples of all containers and of the host, what they talk to, which
+    programs run, what differs from their image, how they were started, and
+    what was done to them. Says first what it sees, what it lacks the rights
+    for and what that costs. While Kafka is away, frames wait on disk. Ends
+    on SIGTERM.
     """
     from producers.collecting import Printer, run
     from producers.publish import Publisher, PublishMeters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import socket
@@ -72,7 +73,7 @@ class Host:
             scope=here.scope, subject=f"{HOST_PREFIX}{here.host}", host=here.host,
             image=lineage, lineage=lineage, name=hostname(self._root),
             started_ns=self._booted_ns(), seen_ns=now_ns, addresses=tuple(sorted(addresses())),
-            memory_limit_bytes=int(self.memory_total_bytes or 0),
+            memory_limit_bytes=0 if math.isnan(total := self.memory_total_bytes) else int(total),
             cpu_limit_cores=float(os.cpu_count() or 0),
         )  # fmt: skip  # as the record orders it
 

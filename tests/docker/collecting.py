@@ -1,0 +1,64 @@
+"""A collector on the real engine, polled until it has seen what a test waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.records.facts import Fact
+from models.records.inventory import InventoryEntry
+from producers.settings import load
+from producers.sources.docker.source import DockerSource
+
+F = TypeVar("F", bound=Fact)
+R = TypeVar("R")
+
+PAUSE_S = 0.2
+
+
+class Collecting:
+    """All that one collector told, by subject."""
+
+    def __init__(self, directory: Path, **collect: Any) -> None:
+        given = {
+            "sample_period_s": PAUSE_S,
+            "frame_interval_s": PAUSE_S,
+            "files_interval_s": PAUSE_S,
+        }
+        settings = load(data_dir=directory, collect={**given, **collect})
+        self.source = DockerSource.open(settings, time.time_ns)
+        self.facts: dict[str, list[Fact]] = {}
+        self.rows: dict[str, list[dict[str, float]]] = {}
+        self.entries: dict[str, InventoryEntry] = {}
+        self.sequences: list[int] = []
+
+    def poll(self) -> None:
+        for frame in self.source.poll():
+            self.sequences.append(frame.sequence)
+            for entry in frame.inventory:
+                self.entries[entry.subject] = entry
+            for observation in frame.observations:
+                self.facts.setdefault(observation.subject, []).append(observation.fact)
+            samples = frame.samples
+            for at, index in enumerate(samples.index):
+                values = dict(
+                    zip(samples.features, map(float, samples.columns[:, at]), strict=True)
+                )
+                self.rows.setdefault(samples.subjects[index], []).append(values)
+
+    def until(self, look: Callable[[], R | None], what: str, timeout_s: float = 30.0) -> R:
+        """Poll until ``look`` finds something; fails with ``what`` after the deadline."""
+        ends = time.monotonic() + timeout_s
+        while time.monotonic() < ends:
+            self.poll()
+            found = look()
+            if found:
+                return found
+            time.sleep(PAUSE_S)
+        raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+
+    def of(self, subject: str | None, kind: type[F]) -> list[F]:
+        """The facts of one kind that were told of a container."""
+        return [fact for fact in self.facts.get(subject or "", []) if isinstance(fact, kind)]
