@@ -46,6 +46,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     topics = Topics(settings.topic_prefix)
     partitions = partitions_of(settings.kafka, topics.telemetry)
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
+    continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
     rows = Rows(table, pack, unpack, [topics.telemetry])
     cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))

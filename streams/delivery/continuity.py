@@ -32,6 +32,16 @@ class Continuity:
         self._report = report or _logged
         self._next: dict[TP, int] = {}
 
+    def counted_by(self, count: Callable[[int], None]) -> None:
+        """Have the offsets of each gap counted too, besides the line in the log."""
+        told = self._report
+
+        def report(gap: Gap) -> None:
+            told(gap)
+            count(gap.last - gap.first + 1)
+
+        self._report = report
+
     def sought(self, positions: Mapping[TP, int]) -> None:
         """Reading goes on from the committed offsets."""
         self._next = dict(positions)
