@@ -157,6 +157,7 @@ def _loaded(entry: EntryPoint) -> Any:
         function, found = found, typer.Typer()
         found.command(entry.name)(function)
     found.pretty_exceptions_enable = False
+    found._add_completion = False  # noqa: SLF001  # typer offers it to the constructor only
     command = typer.main.get_command(found)
     command.name = entry.name
     return command
