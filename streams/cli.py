@@ -90,9 +90,10 @@ def plimsoll(
     """Plimsoll draws the load line for every container image, says when one container or
     host leaves that line, acts within seconds, and proves that the act worked.
 
-    Settings come from flags, PLIMSOLL_… variables, the settings file and defaults, in this
-    order. Exit codes: 0 it worked · 1 it failed, or found something wrong · 2 it was called
-    or configured wrongly.
+    Settings: flags, then PLIMSOLL_… variables, the settings file, defaults.
+
+    Exit codes: 0 it worked · 1 it failed, or found something wrong ·
+    2 it was called or configured wrongly.
     """
     for name, value in (("PLIMSOLL_CONFIG", config), ("PLIMSOLL_LOGS__LEVEL", log_level)):
         if value is not None:
