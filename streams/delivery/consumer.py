@@ -9,10 +9,12 @@ here nothing is committed before it is durable, and a revoke commits first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.events import Event
 from faust.transport.consumer import CONSUMER_FETCHING, ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -65,6 +67,8 @@ class LeanConsumer(driver.Consumer):
         self._settling = asyncio.Lock()
         self._failed: Exception | None = None
         self._drops: dict[TP, Callable[[], None]] = {}  # the queue keeps callbacks in a set
+        self._thrown_away: dict[TP, int] = {}
+        self._asked_again: dict[TP, int] = {}
         super().__init__(transport, *args, **kwargs)
 
     def _new_consumer_thread(self) -> LeanThread:
@@ -141,6 +145,13 @@ class LeanConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         await super().perform_seek()
         ours, acknowledged = self.assignment(), self.app.topics.acks_enabled_for
+        # Without a committed offset stock leaves a position where the last fetch put it.
+        new = {tp for tp in ours if acknowledged(tp.topic) and not self._read_offset[tp]}
+        if new:
+            earliest = await self.earliest_offsets(*new)
+            await self.seek_wait({tp: earliest[tp] or 0 for tp in new})
+            self._read_offset.update({tp: earliest[tp] or 0 for tp in new})
+        self._asked_again.clear()
         self.due = {
             ensure_TP(tp): at
             for tp, at in self._read_offset.items()
@@ -173,12 +184,32 @@ class LeanConsumer(driver.Consumer):
     # ---- fetch ------------------------------------------------------------------------------
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
-        """As stock, but tells recovery when no fetch is under way."""
+        """As stock, but tells recovery when no fetch is under way.
+
+        A flow that was resumed and stopped again wakes the fetcher all the same.
+        """
+        if not self.flow_active:
+            return {}
+        with self._fetching():
+            await self._read_again()
+            return await super()._getmany(active_partitions, timeout)
+
+    @contextlib.contextmanager
+    def _fetching(self) -> Iterator[None]:
+        """Recovery seeks only when nobody is in here."""
         self.fetch_idle.clear()
         try:
-            return await super()._getmany(active_partitions, timeout)
+            yield
         finally:
             self.fetch_idle.set()
+
+    async def _read_again(self) -> None:
+        """Go back to records that were thrown away *after* the seek that ended a rebalance."""
+        thrown_away, self._thrown_away = self._thrown_away, {}
+        for tp, first in thrown_away.items():
+            with contextlib.suppress(IllegalStateError):  # no longer ours
+                if tp in self.assignment() and (await self.position(tp) or 0) > first:
+                    await self._seek(tp, first)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         stopped, ended = self._stopped.is_set, fetcher._stopped.is_set
@@ -199,10 +230,7 @@ class LeanConsumer(driver.Consumer):
             self.diag.unset_flag(CONSUMER_FETCHING)
 
     async def _poll(self) -> None:
-        """Fetch once, and hand over what came unless a rebalance has come between.
-
-        What is then thrown away is read again: each rebalance ends with a seek.
-        """
+        """Fetch once, and hand over what came unless a rebalance has come between."""
         self.diag.set_flag(CONSUMER_FETCHING)
         records, active = await self._wait_next_records(_POLL_S)
         generation = self.app.consumer_generation_id
@@ -210,14 +238,19 @@ class LeanConsumer(driver.Consumer):
         await asyncio.sleep(0)
         if records is None or self.should_stop:
             return
-        for tp, batch in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if active is None or tp in active or tp in self._buffered_partitions:
-                await self._hand_over(ensure_TP(tp), batch, generation)
+        for raw_tp, batch in records.items():
+            tp = ensure_TP(raw_tp)
+            current = self.flow_active and self.app.consumer_generation_id == generation
+            if current and (active is None or tp in active or tp in self._buffered_partitions):
+                await self._hand_over(tp, batch, generation)
+            else:
+                first = self._thrown_away.get(tp, batch[0].offset)
+                self._thrown_away[tp] = min(first, batch[0].offset)
         self.diag.unset_flag(CONSUMER_FETCHING)
 
-    async def _hand_over(self, tp: TP, records: Iterable[Any], generation: int) -> None:
+    async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
+        if await self._went_back(tp, records[0].offset):
+            return
         if self._commit_every is not None and self._n_acked >= self._commit_every:
             self._n_acked = 0
             await self.commit()
@@ -234,6 +267,17 @@ class LeanConsumer(driver.Consumer):
         for message in messages:  # several agents on one topic: the stock way
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
             self._was_read(tp, message.offset)
+
+    async def _went_back(self, tp: TP, first: int) -> bool:
+        """Ask again, once, for what should have come first; a hole in the log stays one."""
+        due = self.due.get(tp)
+        if due is None or first <= due or self._asked_again.get(tp) == due:
+            return False
+        self._asked_again[tp] = due
+        log.info("reading again", topic=tp.topic, partition=tp.partition, due=due, came=first)
+        with self._fetching(), contextlib.suppress(IllegalStateError):  # no longer ours
+            await self._seek(tp, due)
+        return True
 
     def _was_read(self, tp: TP, offset: int) -> None:
         self._read_offset[tp] = offset

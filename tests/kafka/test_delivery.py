@@ -33,7 +33,7 @@ def whole(trial: Trial, *, rejected: int = 0) -> None:
         rejected=rejected,
         state_equal=True,
         committed=True,
-    ), trial.said()
+    ), f"{trial.differences()}\n{trial.said()}"
 
 
 def test_a_worker_killed_in_the_stream_loses_nothing(new_trial: NewTrial) -> None:

@@ -157,6 +157,11 @@ class Trial:
             committed=self.committed_to_the_end(),
         )
 
+    def differences(self) -> dict[str, tuple[worker.State | None, worker.State]]:
+        """By key, what the changelog says and what a replay says, where they differ."""
+        kept, replayed = self.state(), self.replay()
+        return {key: (kept.get(key), is_) for key, is_ in replayed.items() if kept.get(key) != is_}
+
     def replay(self) -> dict[str, worker.State]:
         state: dict[str, worker.State] = {}
         for _, offset, key in self.made:
