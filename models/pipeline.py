@@ -17,7 +17,7 @@ from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
 from models.features import NAMES, Array
-from models.judging import Bench, Said, judge_members, past_line
+from models.judging import judge_members, past_line
 from models.learning import (
     MINUTE_NS,
     block_s,
@@ -28,6 +28,7 @@ from models.learning import (
 )
 from models.lineage import LineageState
 from models.magnitudes import Taken, remembered, take
+from models.pieces import Bench, Said
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
 from models.siblings import Weighed, weigh

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 
-from models.features import FEATURES, restore
+from models.features import FEATURES, Array, restore
 from models.records.verdict import Evidence, Family, Reason
 
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P")
@@ -49,6 +50,17 @@ def magnitude(at: int, value: float, low: float, high: float, siblings: str, rar
     return Reason(
         feature.family, Evidence.MAGNITUDE, text, feature.name, now, least, most, rarity, siblings
     )
+
+
+def forest(surprise: float, shares: Array) -> str:
+    """What the forest adds: how rare such a row is, and what isolates it (its two largest
+    shares of the path that was saved).
+    """
+    saved = np.maximum(shares, 0.0)
+    whole = float(saved.sum()) or 1.0
+    top = np.argsort(-saved, kind="stable")[:2].tolist()
+    parts = " and ".join(f"{FEATURES[at].says} ({saved[at] / whole:.0%})" for at in top)
+    return f"together as rare as one in {math.exp(surprise):.0f} (forest), mostly by {parts}"
 
 
 def restored(at: int, *seen: float) -> list[float]:

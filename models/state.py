@@ -190,7 +190,7 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         for at, name in enumerate(_BASELINE)
     }
     blocks = [
-        Block(end_ns, *_block(header, arrays[1][at]), containers)
+        Block(end_ns=end_ns, **_block(header, arrays[1][at]), containers=containers)
         for at, (end_ns, containers) in enumerate(header["pending"])
     ]
     return Image(
@@ -201,8 +201,10 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
     )  # fmt: skip  # in the order of the class
 
 
-def _block(header: dict[str, Any], arrays: Array) -> list[Array]:
-    return [_aligned(header, arrays[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BLOCK)]
+def _block(header: dict[str, Any], arrays: Array) -> dict[str, Array]:
+    return {
+        name: _aligned(header, arrays[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BLOCK)
+    }
 
 
 def _chunk(state: LineageState, start: int) -> bytes:

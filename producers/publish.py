@@ -130,6 +130,11 @@ class Publisher:
         on_disk = sum(flying.frame.number > 0 for flying in self._flying.values())
         return len(self._spool) + len(self._flying) - on_disk
 
+    @property
+    def away(self) -> bool:
+        """Whether frames go to disk, because Kafka is away or the disk is not empty yet."""
+        return self._away
+
     def close(self, timeout_s: float = 5.0) -> None:
         self.flush(timeout_s)
         self._producer.purge()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.features import MEASURED
+from models.features import MEASURED, Array
 from models.pipeline import Arrival, Core, Judgement, judge, tick
 from models.records.facts import (
     BootIdentity,
@@ -123,7 +123,7 @@ class Lineage:
     def _age_s(self, pod: Pod) -> float:
         return self.now_s - (pod.member.started_ns - START_NS) / 1e9
 
-    def values(self, pod: Pod) -> np.ndarray:
+    def values(self, pod: Pod) -> Array:
         """One sample in the units of MEASURED."""
         kind, rng = self.character, self.rng
         pod.drift = 0.9 * pod.drift + rng.normal(0, kind.noise * 0.4)
@@ -161,14 +161,14 @@ class Lineage:
             pod.job_until_s = self.now_s + 20 + self.rng.exponential(30)
         return self.now_s <= pod.job_until_s
 
-    def facts(self, pod: Pod, row: np.ndarray) -> list[Fact]:
+    def facts(self, pod: Pod, row: Array) -> list[Fact]:
         """What it shows in one interval."""
         found: list[Fact] = []
         if pod.new:
             pod.new = False
             found += [
-                Program("/usr/bin/server", True, ""),
-                Program("/bin/sh", True, "/usr/bin/server"),
+                Program("/usr/bin/server", in_image=True, parent=""),
+                Program("/bin/sh", in_image=True, parent="/usr/bin/server"),
                 BootIdentity(self.image, ("server",), environment={"HOST": pod.member.name}),
             ]
         for peer in self.character.peers:
@@ -225,7 +225,7 @@ def connection(
     )  # fmt: skip
 
 
-Story = Callable[[Lineage, int, np.ndarray, list[Fact]], None]
+Story = Callable[[Lineage, int, Array, list[Fact]], None]
 
 
 @dataclass
@@ -280,7 +280,7 @@ ATTACKER = "198.51.100.9:443"
 
 
 def exfiltration(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and lineage.now_s >= begin_s:
             row[TX] += 800e3
             row[TXP] += 600
@@ -293,7 +293,7 @@ def exfiltration(begin_s: float) -> Story:
 
 
 def miner(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and lineage.now_s >= begin_s:
             row[CPU] += 0.8
             row[TX] += 150
@@ -306,16 +306,16 @@ def miner(begin_s: float) -> Story:
 
 
 def dropped_program(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and begin_s <= lineage.now_s < begin_s + lineage.step_s:
             facts.append(FileChange("/tmp/.x/agent", Change.ADDED, executable=True))
-            facts.append(Program("/tmp/.x/agent", False, "/bin/sh"))
+            facts.append(Program("/tmp/.x/agent", in_image=False, parent="/bin/sh"))
 
     return change
 
 
 def memory_leak(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and lineage.now_s >= begin_s:
             row[MEMORY] += lineage.character.memory * 0.12 * (lineage.now_s - begin_s) / 60
 
@@ -323,7 +323,7 @@ def memory_leak(begin_s: float) -> Story:
 
 
 def port_scan(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         passed_s = lineage.now_s - begin_s
         if place == 0 and 0 <= passed_s < 30:
             per_s = 20
@@ -341,7 +341,7 @@ def port_scan(begin_s: float) -> Story:
 
 
 def changed_boot(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and begin_s <= lineage.now_s < begin_s + lineage.step_s:
             facts.append(BootIdentity(lineage.image, ("sh", "-c", "x"), mounts=("/:/host",),
                                       environment={"HOST": "a"}, privileged=True))  # fmt: skip
@@ -350,7 +350,7 @@ def changed_boot(begin_s: float) -> Story:
 
 
 def partner_address(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if lineage.now_s >= begin_s + 8 * place:
             sent = int(row[TX] * lineage.step_s / 2)
             facts.append(connection("203.0.113.77:443", sent))
@@ -359,7 +359,7 @@ def partner_address(begin_s: float) -> Story:
 
 
 def load_spike(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if begin_s <= lineage.now_s < begin_s + 180:
             lineage.load = 1 + 4 * min(1.0, (lineage.now_s - begin_s) / 20)
         else:
@@ -369,7 +369,7 @@ def load_spike(begin_s: float) -> Story:
 
 
 def deploy(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         pod = lineage.pods[place]
         due_s = begin_s + 30 * place
         if lineage.version == 1 and lineage.now_s >= begin_s:
@@ -384,13 +384,13 @@ def deploy(begin_s: float) -> Story:
             row[PROCESSES] += 6
             facts.append(connection("203.0.113.99:8443", 5_000))
             if pod.new is False and len(facts) > 5:
-                facts.append(Program("/usr/bin/sidecar", True, "/usr/bin/server"))
+                facts.append(Program("/usr/bin/sidecar", in_image=True, parent="/usr/bin/server"))
 
     return change
 
 
 def cache_fills(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         pod = lineage.pods[place]
         if place == 0 and lineage.now_s >= begin_s and pod.member.started_ns < START_NS:
             started = START_NS + int(lineage.now_s * 1e9)
@@ -401,7 +401,7 @@ def cache_fills(begin_s: float) -> Story:
 
 
 def restart(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and begin_s <= lineage.now_s < begin_s + lineage.step_s:
             facts.append(Lifecycle("die", 137))
             row[[RX, TX, RXP, TXP, CPU]] = np.nan
@@ -411,7 +411,7 @@ def restart(begin_s: float) -> Story:
 
 
 def scale_out(begin_s: float) -> Story:
-    def change(lineage: Lineage, place: int, row: np.ndarray, facts: list[Fact]) -> None:
+    def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         if place == 0 and begin_s <= lineage.now_s < begin_s + lineage.step_s:
             lineage.add()
             lineage.add()

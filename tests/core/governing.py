@@ -8,7 +8,7 @@ from typing import Any
 from models.evidence import Head
 from models.governance import Governed, Record, govern
 from models.governor import GovernorState
-from models.incident import Incident
+from models.incident import Incident, Stage
 from models.policy import Mode, Policy
 from models.records.control import Verb, Word
 from models.records.exhibit import Exhibit
@@ -106,6 +106,13 @@ class Bench:
     @property
     def uid(self) -> str:
         return self.incident.uid
+
+    def stage(self) -> Stage:
+        return self.incident.stage
+
+    def last_action(self) -> Action:
+        """What was ordered last."""
+        return self.orders[-1].action
 
     def noted(self, change: str) -> list[str]:
         return [note.label for note in self.notes if note.change == change]

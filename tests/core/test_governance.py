@@ -46,7 +46,7 @@ def test_a_compromised_container_is_isolated_with_a_ladder_and_an_end() -> None:
     assert order.ladder == (Action.PAUSE, Action.STOP)
     assert order.deadline_ns - order.issued_ns == 30 * SECOND_NS
     assert order.until_ns - order.issued_ns == 3600 * SECOND_NS
-    assert bench.incident.stage is Stage.ORDERED
+    assert bench.stage() is Stage.ORDERED
     assert [exhibit.kind for exhibit in bench.exhibits] == ["finding", "order"]
 
 
@@ -102,7 +102,7 @@ def test_observe_says_what_it_would_have_done() -> None:
 
     assert bench.orders == []
     assert bench.incident.said == ("would have isolated; refused: the policy's mode is observe",)
-    assert bench.incident.stage is Stage.PROPOSED
+    assert bench.stage() is Stage.PROPOSED
 
 
 def test_no_more_of_an_image_than_its_share_is_taken_out() -> None:
@@ -178,17 +178,17 @@ def test_a_verified_isolation_contains_and_release_gives_back() -> None:
     bench.take(finding())
     isolate = bench.orders[0]
     bench.take(outcome(isolate))
-    assert bench.incident.stage is Stage.CONTAINED
+    assert bench.stage() is Stage.CONTAINED
 
     bench.take(word(Verb.RELEASE, bench.uid, 5))
     release = bench.orders[1]
     assert (release.action, release.undoes) == (Action.RELEASE, isolate.uid)
     bench.take(outcome(release, Status.RELEASED, 6, stage="released"))
-    assert bench.incident.stage is Stage.RELEASED
+    assert bench.stage() is Stage.RELEASED
     assert not bench.incident.holding
 
     bench.take(finding(Level.QUIET, at_s=10), tick(650))
-    assert bench.incident.stage is Stage.CLOSED
+    assert bench.stage() is Stage.CLOSED
     assert [alert.change for alert in bench.alerts] == [
         "created", "updated", "updated", "updated", "closed",
     ]  # fmt: skip  # in order
@@ -202,7 +202,7 @@ def test_what_could_not_be_verified_is_said_loudly() -> None:
     bench.take(finding())
     bench.take(outcome(bench.orders[0], verified=False))
 
-    assert bench.incident.stage is Stage.UNVERIFIED
+    assert bench.stage() is Stage.UNVERIFIED
     assert "NOT verified" in bench.alerts[-1].body["message"]
 
 
@@ -231,7 +231,7 @@ def test_a_failed_or_unanswered_order_is_given_once_more_and_then_told(failure: 
     assert first.uid != second.uid
     assert second.action is Action.ISOLATE
     assert "tried 2 times, act by hand" in bench.incident.said[-1]
-    assert bench.incident.stage is Stage.UNVERIFIED
+    assert bench.stage() is Stage.UNVERIFIED
 
 
 def test_an_end_that_does_not_succeed_yet_keeps_the_container_counted() -> None:
@@ -277,7 +277,11 @@ def test_what_a_responder_submits_is_chained_and_its_digest_checked() -> None:
     bench.take(outcome(bench.orders[0], submissions=(fine, wrong)))
 
     kinds = [(one.kind, one.detail[:24]) for one in bench.exhibits[2:]]
-    assert kinds == [("outcome", ""), ("flows", "too large"), ("inspect", "came with digest 0000000")]
+    assert kinds == [
+        ("outcome", ""),
+        ("flows", "too large"),
+        ("inspect", "came with digest 0000000"),
+    ]
     assert bench.heads[-1].exhibits == 5
 
 
@@ -333,9 +337,9 @@ def test_the_kill_switch_stops_orders_and_not_releases() -> None:
     assert bench.noted("refused") == ["switch"]
 
     bench.take(word(Verb.RELEASE, next(iter(bench.state.incidents)), 5))
-    assert bench.orders[-1].action is Action.RELEASE
+    assert bench.last_action() is Action.RELEASE
     bench.take(word(Verb.RESUME, at_s=6), finding(container=3, at_s=7, lineage="third"))
-    assert bench.orders[-1].action is Action.ISOLATE
+    assert bench.last_action() is Action.ISOLATE
     assert [c.body for c in bench.control if c.key == "switch"][-1] is None
 
 
@@ -364,8 +368,8 @@ def test_dismiss_releases_and_closes() -> None:
     bench.take(finding())
     bench.take(outcome(bench.orders[0]), word(Verb.DISMISS, bench.uid, 5, because="a test of ours"))
 
-    assert bench.incident.stage is Stage.DISMISSED
-    assert bench.orders[-1].action is Action.RELEASE
+    assert bench.stage() is Stage.DISMISSED
+    assert bench.last_action() is Action.RELEASE
     assert bench.alerts[-1].change == "closed"
     assert "a test of ours" in bench.incident.said[-1]
 
@@ -436,7 +440,7 @@ def test_closing_waits_for_what_is_held() -> None:
     bench = Bench(replace(ENFORCE, times=Times(ttl_s=10_000)))
     bench.take(finding())
     bench.take(outcome(bench.orders[0]), finding(Level.QUIET, at_s=10), tick(5000))
-    assert bench.incident.stage is Stage.CONTAINED
+    assert bench.stage() is Stage.CONTAINED
 
 
 def test_containers_of_one_host_that_fall_together_speak_for_the_host() -> None:
@@ -456,5 +460,5 @@ def test_a_redeployed_container_says_nothing_more_and_closes() -> None:
     bench.take(finding(Level.CORRUPTED))
     order: Order = bench.orders[0]
     bench.take(outcome(order, replacement="f" * 64), tick(700))
-    assert bench.incident.stage is Stage.CLOSED
+    assert bench.stage() is Stage.CLOSED
     assert bench.alerts[-1].body["unmapped"]["actions"][0]["replacement"] == "f" * 64

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.evidence import verify
+from models.evidence import Head, verify
 from models.governance import Governed, Record, govern
 from models.governor import SWITCH, GovernorState, pack, unpack
 from models.guards import allowed
 from models.policy import CONTAINING, Guards, Mode, Policy, Times
 from models.records.control import Verb
+from models.records.exhibit import Exhibit
 from models.records.order import Action, Order, Status
 from models.records.verdict import Finding, Level
 from tests.core.governing import SECOND_NS, START_NS, finding, outcome, tick, word
@@ -137,7 +138,8 @@ def test_no_guard_is_exceeded_and_nothing_is_ordered_twice(
 def test_every_chain_holds_whatever_it_was_made_of(steps: list[tuple[str, int, object]]) -> None:
     """Evidence that does not verify is worse than none."""
     world = World()
-    exhibits, heads = [], []
+    exhibits: list[Exhibit] = []
+    heads: list[Head] = []
     for what, number, choice in steps:
         world.now_s += 1
         record = world.record(what, number, choice) if what not in ("crash", "wait") else None

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from models import features
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
+from models.features import Array
 from models.pipeline import Arrival, Core, Models, check_arrival, deviations, judge, tick
 from models.records.codec import encode
-from models.records.facts import Coverage, Exec, Lifecycle, Observation
+from models.records.facts import Coverage, Exec, Fact, Lifecycle, Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Family, Level
@@ -176,11 +177,11 @@ def test_the_trainer_sees_what_the_forest_sees() -> None:
     assert judge(watch.states, [Arrival(record.group, record, record.at_ns)], CORE).states
 
 
-def sighted(watch: Watch, lineage: Lineage, fact: object, times: int = 1) -> None:
+def sighted(watch: Watch, lineage: Lineage, fact: Fact, times: int = 1) -> None:
     member = lineage.pods[0].member
     for _ in range(times):
         at_ns = max(state.now_ns for state in watch.states.values()) + 10**9
-        seen = Observation(member.subject, at_ns, fact)  # type: ignore[arg-type]  # any of them
+        seen = Observation(member.subject, at_ns, fact)
         record = Sightings("default", lineage.name, "", (member,), (seen,))
         watch.take(judge(watch.states, [Arrival(lineage.group, record, at_ns)], watch.core))
 
@@ -237,10 +238,8 @@ def test_findings_of_one_lineage_are_bounded_and_none_is_lost() -> None:
     watch = Watch(Core())
     watch.run([lineage], 600)
 
-    def all_run_something(lin, place, row, facts):  # type: ignore[no-untyped-def]  # a Story
-        from models.records.facts import Program
-
-        facts.append(Program(f"/tmp/{place}", False))
+    def all_run_something(_: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        facts.append(Program(f"/tmp/{place}", in_image=False))
 
     watch.run([lineage], 5, all_run_something)
     first = [f for f in watch.findings if f.verdict.level is Level.COMPROMISED]

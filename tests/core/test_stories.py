@@ -7,7 +7,9 @@ import functools
 
 import pytest
 
+from models.features import Array
 from models.pipeline import Core
+from models.records.facts import Fact
 from models.records.verdict import Level
 from tests.core.fleet import STORIES, TWINS, Lineage, Watch, miner
 
@@ -75,7 +77,7 @@ def test_a_new_peer_alone_is_only_watched() -> None:
     """Partners move; only together with something else is a stranger worth an answer."""
     lineage, watch, begin_s = told("web", 3, 5.0)
 
-    def peers_only(lineage, place, row, facts):  # type: ignore[no-untyped-def]  # a Story
+    def peers_only(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         before = row.copy()
         miner(begin_s)(lineage, place, row, facts)
         row[:] = before

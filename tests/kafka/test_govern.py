@@ -100,6 +100,7 @@ class Stand:
         return said
 
     def _write(self, topic: str, value: bytes, kind: str = "") -> None:
+        headers: list[tuple[str, str | bytes | None]]
         headers = [(KIND_HEADER, kind.encode())] if kind else []
         self.producer.produce(topic, value, partition=0, headers=headers)
         self.producer.flush(20)

@@ -99,7 +99,8 @@ class Watch:
 
     def stats(self, container: str) -> dict[str, Any]:
         """The engine's figures of one container. Raises: one of FAILURES."""
-        with self._client(ANSWER_S) as api:
+        version = self.engine.api if self.engine else "auto"
+        with self._client(ANSWER_S, version) as api:
             found: dict[str, Any] = api.stats(container, stream=False, one_shot=True)
             return found
 
@@ -123,8 +124,8 @@ class Watch:
                 self._hang_up()
             self._stop.wait(RETRY_S)
 
-    def _client(self, timeout_s: int) -> Any:
-        return _Closing(docker.APIClient(self._docker_host, version="auto", timeout=timeout_s))
+    def _client(self, timeout_s: int, version: str = "auto") -> Any:
+        return _Closing(docker.APIClient(self._docker_host, version=version, timeout=timeout_s))
 
     def _meet(self, api: Any) -> None:
         """Follow events first, then look at everything: nothing falls between."""

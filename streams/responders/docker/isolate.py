@@ -13,9 +13,9 @@ from streams.responders.docker.deed import running
 from streams.responders.docker.endpoints import addresses, endpoints, reconnect
 from streams.responders.docker.engine import Engine, Inspected
 
-PROBE_S: Final = 0.25
+PROBE_S: Final = 0.15
 """How long silence is listened to; on a host's own bridge an answer takes microseconds."""
-APART_S: Final = 0.1
+APART_S: Final = 0.05
 """Between two looks at the connection table and the counters."""
 ANY_PORT: Final = 9
 """Knocked at where nothing listens: a container that is there refuses, which is an answer."""

@@ -1,0 +1,277 @@
+"""What speaks against one container now: its magnitudes and the facts it has shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from models import reasons
+from models.contract import HOST_PREFIX
+from models.detection import Detection
+from models.detectors import distance, drip
+from models.detectors.base import score
+from models.detectors.forest import Forest
+from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
+from models.features import FAMILIES, INDEX, SIZE, Array
+from models.learning import learning
+from models.lineage import Case, Image, LineageState, Recent
+from models.magnitudes import own_level
+from models.members import FAST, LAST, LEVEL, SLOW
+from models.records.verdict import Evidence, Family, Finding, Reason, Verdict
+from models.siblings import share
+from models.sightings import siblings
+from models.verdict import Patience, Piece
+
+_MAGNITUDES: Final = tuple(
+    (family, np.array([at for at, of in enumerate(FAMILIES) if of is family]))
+    for family in (Family.EGRESS, Family.INGRESS, Family.RESOURCE, Family.PROCESS)
+)
+_SENT: Final = INDEX["network_transmit_bytes_per_s"]
+_RATIO: Final = INDEX["network_transmit_bytes_per_received"]
+_THROTTLED: Final = INDEX["cpu_throttled_ratio"]
+_LOAD_SHARE: Final = 0.6
+_STAYS_PAST: Final = 0.8
+"""Past the line until below this share of it."""
+_LEANS: Final = 0.75
+"""Share of the line that is enough where a fact agrees for a while: each alone is too weak to
+speak, both by chance at once is rarer still.
+"""
+_SCAN_PAIRS: Final = 10
+_CLOSED: Final = frozenset({"in", "file", "coverage"})
+"""Kinds of facts that never agree with another: too common to be more than a word."""
+_KEPT_S: Final = 1_800.0
+"""A stranger is remembered for so long: what goes to it adds up."""
+_OWN: Final = frozenset({"boot", "oom", "crash", "coverage"})
+"""Kinds that no sibling can make dull."""
+
+
+@dataclass(slots=True)
+class Said:
+    """What came of judging: verdicts and findings, in order."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What judging one container needs to know around it."""
+
+    state: LineageState
+    detection: Detection
+    arrived_ns: int
+    forest: Forest | None
+    said: Said
+
+    @property
+    def patience(self) -> Patience:
+        settings = self.detection
+        return Patience(
+            settings.memory_sustained_s, settings.resource_sustained_s, settings.other_sustained_s
+        )
+
+
+def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array) -> list[Piece]:
+    """What is past the line, or leans on it, family by family."""
+    pieces = []
+    boosted, top = _boosted(bench, row, evidence), int(evidence.argmax())
+    for family, features in _MAGNITUDES:
+        at = int(features[evidence[features].argmax()])
+        share = float(evidence[at]) * (boosted if at == top else 1.0) / image.line
+        leaning_s = _lasted_s(bench, case, f"~{family}", share, _LEANS)
+        past_s = _lasted_s(bench, case, family, share, 1.0)
+        if leaning_s is None and past_s is None:
+            continue
+        lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
+        excused = _excused(bench, row, image, family, evidence)
+        reason = _reason(bench, row, image, at, score(share), lasted_s)
+        if at == top and boosted > 1.0:
+            reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
+        alone = family is not Family.RESOURCE or _settled(bench, row, image, at)
+        pieces.append(Piece(
+            family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
+            alone=alone, old=past_s is None, leaning=past_s is None,
+        ))  # fmt: skip  # short enough
+    return pieces
+
+
+def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) -> float | None:
+    """For how long evidence has been past a share of the line, None if it is not; it stays
+    past until clearly below.
+    """
+    if share < line * (_STAYS_PAST if name in case.past_ns else 1.0):
+        case.past_ns.pop(name, None)
+        return None
+    return (bench.state.now_ns - case.past_ns.setdefault(str(name), bench.state.now_ns)) / 1e9
+
+
+def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
+    """Whether a resource may condemn alone: much is known of it, and it is clearly more than
+    was ever usual. Being throttled is a limit that works, no fault.
+    """
+    members, detection = bench.state.members, bench.detection
+    beyond = members.grid[row, LAST, at] - image.baseline.high[at] - _level(bench, row, at)
+    if at == _THROTTLED or not beyond >= detection.material:
+        return False
+    old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
+    return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
+
+
+def _boosted(bench: Bench, row: int, evidence: Array) -> float:
+    """The forest may double what the distance says, no more: a rare combination of things
+    that are each a little off.
+    """
+    if bench.forest is None:
+        return 1.0
+    peak, surprise = float(evidence.max()), float(bench.state.members.surprise[row])
+    return min(max(surprise / peak, 1.0), 2.0) if peak > 0.0 else 1.0
+
+
+def _forest_says(bench: Bench, row: int, image: Image) -> str:
+    """The forest's part, by exact path attribution."""
+    shared = share(bench.state, image.name, bench.detection)
+    at = shared.rows.tolist().index(row)
+    up, down = shared.up[at, :SIZE], shared.down[at, :SIZE]
+    assert bench.forest is not None
+    shares = bench.forest.shares(distance.excused(shared.off[at, :SIZE], up, down))
+    return reasons.forest(float(bench.state.members.surprise[row]), shares)
+
+
+def _excused(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
+    """Whether a magnitude is no more than a word: we know too little, or know why."""
+    if bench.state.lineage.startswith(HOST_PREFIX):
+        return True  # what a host's containers do is judged there; its own facts speak for it
+    return _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
+
+
+def _young(bench: Bench, row: int) -> bool:
+    members = bench.state.members
+    return bool(members.last_ns[row] - members.since_ns[row] < bench.detection.grace_s * 1e9)
+
+
+def _learning(bench: Bench, image: Image) -> bool:
+    detection = bench.detection
+    needed = detection.learn_blocks, detection.learn_container_blocks
+    return image.baseline.learned(*needed) < 1.0
+
+
+def _carries_load(family: Family, evidence: Array) -> bool:
+    """More work is asked of it, and it answers in proportion. What comes in never condemns."""
+    if family is Family.INGRESS:
+        return True
+    if family is Family.PROCESS:
+        return False
+    asked = max(
+        float(evidence[features].max()) for f, features in _MAGNITUDES if f is Family.INGRESS
+    )
+    own = max(float(evidence[features].max()) for f, features in _MAGNITUDES if f is family)
+    return asked >= _LOAD_SHARE * own and float(evidence[_RATIO]) < 0.5 * own
+
+
+def _reason(
+    bench: Bench, row: int, image: Image, at: int, rarity: float, lasted_s: float
+) -> Reason:
+    members, base = bench.state.members, image.baseline
+    level = _level(bench, row, at)
+    fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
+    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
+    recent = members.grid[rows, FAST]
+    shared = float(distance.shared(recent)[0][rows.index(row), at])
+    return reasons.magnitude(
+        at, float(members.grid[row, LAST, at]), float(base.low[at]) + level,
+        float(base.high[at]) + level, reasons.others(len(rows) - 1, shared), rarity, lasted_s,
+        rising=fast > 1.1 * slow > 0.0,
+    )  # fmt: skip  # one argument a line tells no more
+
+
+def _level(bench: Bench, row: int, at: int) -> float:
+    members = bench.state.members
+    return float(own_level(members.trust()[row] * members.grid[row, LEVEL])[at])
+
+
+def facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> list[Piece]:
+    """What is rare of what it has shown lately; what has become dull is dropped."""
+    state, detection, now_ns = bench.state, bench.detection, bench.state.now_ns
+    pieces: list[Piece] = []
+    peers: list[tuple[str, Recent]] = []
+    for key, recent in list(case.recents.items()):
+        kind, passed_s = key.partition(" ")[0], (now_ns - recent.last_ns) / 1e9
+        speaks_s = detection.proof_s if recent.grade == PROOF else detection.fact_s
+        kept_s = _KEPT_S if kind in STRANGERS else speaks_s
+        if passed_s > kept_s or (kind not in _OWN and _dull(bench, key, subject)):
+            del case.recents[key]
+        elif passed_s <= speaks_s:
+            pieces.append(_piece(bench, image, kind, recent))
+            if kind in STRANGERS:
+                peers.append((kind, recent))
+    if peers and not _learning(bench, image) and not learning(state, detection):
+        pieces += _scan(bench, peers) + _drips(bench, row, image, peers)
+    return pieces
+
+
+def _dull(bench: Bench, key: str, subject: str) -> bool:
+    state, detection = bench.state, bench.detection
+    if learning(state, detection):
+        return False
+    return state.facts.rarity(key, subject, siblings(state)) < detection.rare
+
+
+def _piece(bench: Bench, image: Image, kind: str, recent: Recent) -> Piece:
+    now_ns, proof = bench.state.now_ns, recent.grade >= PROOF
+    unsure = not proof and recent.family != Family.RESOURCE and (
+        _learning(bench, image) or learning(bench.state, bench.detection)
+    )  # fmt: skip  # reads as it is said
+    family = Family(recent.family)
+    others = siblings(bench.state)
+    if kind in _OWN:
+        evidence = Evidence.PROOF if proof else Evidence.FACT
+        reason = Reason(family, evidence, recent.text, rarity=recent.rarity)
+    else:
+        reason = reasons.fact(family, proof, recent.text, recent.rarity, others)
+    return Piece(
+        family, Evidence.PROOF if proof else Evidence.FACT, WEAK if unsure else recent.grade,
+        reason, kind, (recent.last_ns - recent.first_ns) / 1e9,
+        open=not unsure and kind not in _CLOSED,
+        old=not proof and now_ns - recent.first_ns > bench.detection.fact_s * 1e9,
+    )  # fmt: skip  # one argument a line tells no more
+
+
+def _scan(bench: Bench, peers: list[tuple[str, Recent]]) -> list[Piece]:
+    """Many strangers at once where one is rare; and most of them do not answer."""
+    since_ns = bench.state.now_ns - int(bench.detection.fact_s * 1e9)
+    lately = [recent for kind, recent in peers if recent.first_ns >= since_ns and kind != "port"]
+    ports = [recent for kind, recent in peers if recent.first_ns >= since_ns and kind == "port"]
+    lately = max(lately, ports, key=len)
+    if len(lately) < _SCAN_PAIRS:
+        return []
+    text = f"tried {len(lately)} peers and ports within {bench.detection.fact_s:.0f} s"
+    pieces = [_made("scan", f"{text}, none seen before", len(lately))]
+    silent = sum(recent.unanswered > 0 for recent in lately)
+    if silent * 2 >= len(lately):
+        pieces.append(_made("unanswered", f"{silent} of them did not answer", silent))
+    return pieces
+
+
+def _drips(bench: Bench, row: int, image: Image, peers: list[tuple[str, Recent]]) -> list[Piece]:
+    """More went to one rare peer than it usually sends in all."""
+    members, base = bench.state.members, image.baseline
+    usual = float(base.high[_SENT] + members.trust()[row] * members.grid[row, LEVEL, _SENT])
+    rate = reasons.restored(_SENT, usual)[0] if np.isfinite(usual) else 0.0
+    pieces = []
+    for kind, recent in peers:
+        if kind == "port":
+            continue
+        lasted_s = (recent.last_ns - recent.first_ns) / 1e9
+        line = drip.line_bytes(rate, lasted_s)
+        if recent.sent_bytes > line:
+            sent, most = (reasons.amount(b, "B") for b in (recent.sent_bytes, line))
+            text = f"{recent.text}: {sent} in {lasted_s:.0f} s; usual in all at most {most}"
+            pieces.append(_made("drip", text, recent.sent_bytes))
+    return pieces
+
+
+def _made(kind: str, text: str, value: float) -> Piece:
+    reason = Reason(Family.EGRESS, Evidence.FACT, text, value=float(value), rarity=1.0)
+    return Piece(Family.EGRESS, Evidence.FACT, STRONG, reason, kind)

@@ -1,0 +1,123 @@
+"""A forest is exactly scikit-learn's, the same in any company, and distrusted as a file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import IsolationForest
+
+from models.detectors.forest import Forest
+from models.errors import ShapeMismatch, UntrustedFile
+from models.modelfile import digest, load, save
+from models.training import fit
+
+NAMES = tuple(f"f{at}" for at in range(12))
+ROWS = np.random.default_rng(1).normal(size=(3000, 12)).astype(np.float32).astype(np.float64)
+TREES = fit(ROWS, NAMES, seed=7)
+FOREST = Forest(TREES)
+
+
+def test_scores_are_those_of_scikit_learn_thresholds_hit_exactly_included() -> None:
+    """A value at a threshold goes left there; elsewhere is another forest."""
+    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=7)
+    theirs.fit(ROWS.astype(np.float32))
+    at_thresholds = ROWS[:2000].copy()
+    for row, (tree, node) in enumerate(np.ndindex(40, 50)):
+        if np.isfinite(TREES.threshold[tree, node]):
+            at_thresholds[row, TREES.feature[tree, node]] = TREES.threshold[tree, node]
+
+    for rows in (ROWS, ROWS * 5, at_thresholds):
+        expected = theirs.score_samples(rows.astype(np.float32))
+        np.testing.assert_allclose(FOREST.scores(rows), expected, rtol=0, atol=1e-12)
+
+
+@given(st.integers(0, 2900), st.sampled_from([1, 2, 3, 4, 7, 40, 41, 100, 193, 500]))
+@settings(max_examples=40, deadline=None)
+def test_a_row_scores_the_same_bits_in_any_company(start: int, count: int) -> None:
+    """Or replay would differ with what happened to arrive together."""
+    alone = [FOREST.scores(ROWS[at : at + 1])[0] for at in range(start, min(start + count, 3000))]
+    np.testing.assert_array_equal(FOREST.scores(ROWS[start : start + count]), alone)
+
+
+def test_a_row_isolated_by_one_feature_is_attributed_to_it() -> None:
+    """A reason that names the wrong feature sends people the wrong way."""
+    row = np.zeros(12)
+    row[4] = 9.0
+    shares = FOREST.shares(row)
+    assert shares.argmax() == 4
+    saved = TREES.expected[:, 0].sum() - FOREST.depths(row[None])[0]
+    assert shares.sum() == pytest.approx(saved, abs=1e-9)
+
+
+def test_surprise_is_mean_one_on_quiet_rows_and_grows_beyond_them() -> None:
+    """It shares a line with the distance, so its unit must mean the same for every forest."""
+    assert FOREST.surprise(ROWS).mean() == pytest.approx(1.0, abs=0.05)
+    odd = FOREST.surprise(np.full((1, 12), 9.0))
+    assert 8.0 < odd[0] <= 12.0
+
+
+def test_the_same_rows_and_seed_give_the_same_file() -> None:
+    """A manifest names a model by its hash."""
+    assert save(fit(ROWS[:500], NAMES, 3)) == save(fit(ROWS[:500], NAMES, 3))
+
+
+def test_a_file_gives_back_the_forest() -> None:
+    """The worker's forest is the trainer's."""
+    data = save(TREES)
+    back = Forest(load(data, digest(data), "m1"))
+    assert back.trees.uid == "m1"
+    np.testing.assert_array_equal(back.scores(ROWS[:50]), FOREST.scores(ROWS[:50]))
+
+
+FORGERIES = {
+    "another feature": {"feature": np.where(TREES.feature == 3, 12, TREES.feature)},
+    "a negative feature": {"feature": TREES.feature - 1},
+    "a threshold that is no number": {"threshold": TREES.threshold * np.float32(np.nan)},
+    "an endless path": {"leaf": TREES.leaf + np.inf},
+    "shapes that do not fit": {"leaf": TREES.leaf[:, :-1]},
+    "other trees": {"threshold": TREES.threshold[:50]},
+    "no usual path": {"usual": 0.0},
+    "ranks out of order": {"ranks": TREES.ranks[::-1].copy()},
+    "names that repeat": {"features": ("a",) * 12},
+}
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_forged_file_is_refused_though_its_hash_holds(what: str) -> None:
+    """Whoever can write the manifest must still not be able to crash a worker."""
+    data = save(replace(TREES, **FORGERIES[what]))  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(UntrustedFile):
+        load(data, digest(data))
+
+
+def test_a_file_with_another_hash_a_pickle_or_rubbish_is_refused() -> None:
+    """Nothing is unpickled, and nothing unchecked is opened."""
+    data = save(TREES)
+    with pytest.raises(UntrustedFile, match="SHA-256"):
+        load(data, digest(data + b" "))
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in ("format", "features", "feature", "threshold", "leaf", "usual", "ranks",
+                     "expected"):  # fmt: skip
+            body = io.BytesIO()
+            np.lib.format.write_array(body, np.array([{}], object), allow_pickle=True)
+            archive.writestr(f"{name}.npy", body.getvalue())
+    for bad in (target.getvalue(), b"", b"PK\x03\x04 no", data[:-40]):
+        with pytest.raises(UntrustedFile):
+            load(bad, digest(bad))
+
+
+def test_too_few_rows_or_a_value_that_is_not_finite_trains_nothing() -> None:
+    """A forest of nothing would find everything odd, or nothing."""
+    with pytest.raises(ShapeMismatch):
+        fit(ROWS[:10], NAMES, 1)
+    with pytest.raises(ShapeMismatch):
+        fit(np.where(ROWS > 3, np.nan, ROWS), NAMES, 1)
+    with pytest.raises(ShapeMismatch):
+        FOREST.scores(ROWS[:, :5])
