@@ -50,7 +50,7 @@ def test_a_feature_that_never_moves_borrows_its_relative_noise() -> None:
 def test_a_feature_that_was_not_measured_stays_unknown_alone() -> None:
     """Missing is missing, and no neighbour pays for it."""
     void = np.where(np.arange(SIZE) == 2, np.nan, 1.0)
-    base = fold(Baseline(), Block(0, *(void.copy() for _ in range(5)), np.zeros(SIZE), 3))
+    base = fold(Baseline(), Block(0, void, void, void, void, void, np.zeros(SIZE), 3))
     assert np.isnan(base.location[2])
     assert base.blocks.tolist() == [0.0 if at == 2 else 1.0 for at in range(SIZE)]
     assert fold(base, block(7.0)).location[2] == 7.0
