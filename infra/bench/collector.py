@@ -37,7 +37,8 @@ def idle_containers(count: int) -> Iterator[None]:
     made = []
     try:
         for number in range(count):
-            made.append(client.containers.run(tag, name=f"{prefix}-{number}", detach=True))
+            one = client.containers.run(tag, name=f"{prefix}-{number}", detach=True)
+            made.append(one)  # what was started so far must be removed
         yield
     finally:
         for container in made:

@@ -8,6 +8,9 @@ from typing import Any
 from streams.demo.director import Director
 from streams.demo.script import Told
 from streams.demo.stage import Stage
+from streams.keys import TrustFile
+from streams.report.page import report_of
+from streams.stores.incidents import Incidents
 
 
 def figures(director: Director, wall_s: float) -> dict[str, Any]:
@@ -26,4 +29,14 @@ def figures(director: Director, wall_s: float) -> dict[str, Any]:
 
 def reports(stage: Stage, stories: Sequence[Told]) -> list[str]:
     """One HTML file an answered story, written while the broker still holds its evidence."""
-    return []
+    settings = stage.settings
+    trust = TrustFile(settings.keys_dir, stage.fleet.now_ns)
+    reader = Incidents(settings.kafka, stage.topics, trust)
+    written = []
+    for one in stories:
+        if one.incident:
+            page = report_of(reader, reader.story(one.incident), settings.evidence_dir)
+            path = stage.directory / f"{one.story}.html"
+            path.write_text(page)
+            written.append(str(path))
+    return written
