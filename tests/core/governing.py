@@ -10,9 +10,11 @@ from models.governance import Governed, Record, govern
 from models.governor import GovernorState
 from models.incident import Incident, Stage
 from models.policy import Mode, Policy
+from models.records.codec import encode
 from models.records.control import Verb, Word
 from models.records.exhibit import Exhibit
 from models.records.order import Action, Check, Order, Outcome, Status
+from models.records.signed import Signed
 from models.records.telemetry import Tick
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 
@@ -91,7 +93,9 @@ class Bench:
         governed = Governed(self.state)
         for record in records:
             at_ns = record.arrived_ns if isinstance(record, Finding) else record.at_ns
-            governed = govern(self.state, record, at_ns, self.policy)
+            body = encode(record)  # as it came: a word in the envelope of its key
+            raw = encode(Signed("ann", b"", body)) if isinstance(record, Word) else body
+            governed = govern(self.state, record, at_ns, self.policy, raw)
             self.state = governed.state
             for name in ("orders", "alerts", "exhibits", "heads", "control", "notes"):
                 getattr(self, name).extend(getattr(governed, name))

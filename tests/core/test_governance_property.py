@@ -12,7 +12,7 @@ from models.evidence import Head, verify
 from models.governance import Governed, Record, govern
 from models.governor import SWITCH, GovernorState, pack, unpack
 from models.guards import allowed
-from models.policy import CONTAINING, Guards, Mode, Policy, Times
+from models.policy import Guards, Mode, Policy, Times
 from models.records.control import Verb
 from models.records.exhibit import Exhibit
 from models.records.order import Action, Order, Status
@@ -65,14 +65,7 @@ class World:
             return
         assert SWITCH not in before.words
         held = {one.subject for one in before.incidents.values() if one.holding}
-        contained = {
-            one.subject for one in before.incidents.values()
-            if any(act.holds and act.order.action in CONTAINING for act in one.acts)
-        }  # fmt: skip  # one condition
         assert len(held | {order.subject}) <= allowed(REPLICAS, POLICY.guards.largest_share)
-        if order.action in CONTAINING:
-            again = order.because.startswith("once more: ")
-            assert order.subject not in contained or again, "a held container is held again"
         hour = [
             one for one in self.sent.values()
             if one.action not in (Action.RELEASE, Action.EXTEND)

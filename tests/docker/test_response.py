@@ -365,7 +365,7 @@ def test_an_engine_that_stops_answering_is_asked_again_and_said(
     with gate_at(post.directory / "docker.sock") as gate:
         post.docker_host, post.timeout_s = f"unix://{gate.path}", 0.5
         with post.running():
-            short = post.order(str(victim.id), deadline_ns=time.time_ns() + 2 * S)
+            short = post.order(str(victim.id), deadline_ns=time.time_ns() + 8 * S)
             post.send(short)
             lost = post.outcome(short.uid, Status.FAILED)
             assert "did not answer" in lost.detail
