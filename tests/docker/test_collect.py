@@ -210,14 +210,14 @@ def test_a_dropped_program_that_runs_is_no_part_of_the_image(
     assert added[0].sha256 == told.sha256
 
 
-@pytest.mark.parametrize("how", ["deleted", "in memory"])
+@pytest.mark.parametrize("how", ["deleted", "in memory", "beside a blank"])
 def test_a_program_without_a_file_is_no_part_of_the_image(
     docker_engine: TestEngine, image: str, collecting: Collecting, how: str
 ) -> None:
     """Whoever hides leaves no file behind: removed once it runs, or on a tmpfs."""
-    place = "/memory" if how == "in memory" else "/tmp"
-    container = docker_engine.run(image, tmpfs={"/memory": "exec"})
-    sh(container, f"cp /bin/busybox {place}/busybox")
+    place = {"deleted": "/tmp", "in memory": "/memory", "beside a blank": "/a memory"}[how]
+    container = docker_engine.run(image, tmpfs={"/memory": "exec", "/a memory": "exec"})
+    sh(container, f"cp /bin/busybox '{place}/busybox'")
     container.exec_run([f"{place}/busybox", "sleep", "1000"], detach=True)
     if how == "deleted":
         sh(container, f"rm {place}/busybox")
@@ -227,6 +227,23 @@ def test_a_program_without_a_file_is_no_part_of_the_image(
         return next((one for one in found if one.executable.startswith(place)), None)
 
     assert collecting.until(hidden, "the hidden program").in_image is False
+
+
+def test_a_dropped_program_in_a_root_of_its_own_is_no_part_of_the_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Behind a changed root no mount tells where a program lies; the writable layer does."""
+    container = docker_engine.run(image)
+    sh(container, "mkdir -p /jail/bin; cp /bin/busybox /jail/bin/busybox")
+    container.exec_run(
+        ["/bin/busybox", "chroot", "/jail", "/bin/busybox", "sleep", "1000"], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [o for o in collecting.of(container.id, Program) if "/jail" in o.executable],
+        "the program behind it",
+    )
+    assert told[0].in_image is False
 
 
 def test_a_program_that_replaces_itself_is_told_under_its_new_name(
@@ -477,6 +494,41 @@ def test_nothing_ends_when_containers_come_and_go(
 
     assert not failed
     assert collecting.sequences == list(range(len(collecting.sequences)))
+
+
+HOSTILE = r"""
+name=$(printf '\377\376'); ip link set eth0 down; ip link set eth0 name "$name"
+mkdir "/tmp/$name"; mount -t tmpfs none "/tmp/$name"; cp /bin/busybox "/tmp/$name/busybox"
+printf '#!/bin/sh\nexec "/tmp/%s/busybox" sh -c "while true; do sleep 1; done"\n' "$name" \
+    >"/tmp/$name/$name"
+chmod +x "/tmp/$name/$name"
+"""
+
+
+def test_no_name_that_a_container_gives_itself_ends_the_collector(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Processes, interfaces and mounts are called what their owner likes, in any bytes."""
+    container = docker_engine.run(
+        image, cap_add=["NET_ADMIN", "SYS_ADMIN"], security_opt=["apparmor=unconfined"]
+    )
+    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
+
+    sh(container, HOSTILE)
+    container.exec_run(
+        ["/bin/sh", "-c", "name=$(printf '\\377\\376'); exec \"/tmp/$name/$name\""], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [
+            one for one in collecting.of(container.id, Program) if one.executable.startswith("/tmp")
+        ],
+        "the program of that name",
+    )
+    assert told[0].executable == r"/tmp/\udcff\udcfe/busybox"
+    assert told[0].in_image is False
+    have = len(seen(collecting, container))
+    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
 
 
 def test_the_first_line_says_what_is_seen(collecting: Collecting) -> None:

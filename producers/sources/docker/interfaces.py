@@ -23,7 +23,7 @@ def totals(text: bytes, counts: Callable[[str], bool]) -> Totals | None:
     sums, found = [0, 0, 0, 0], False
     for line in text.split(b"\n")[2:]:
         name, _, rest = line.partition(b":")
-        if not rest or not counts(name.strip().decode()):
+        if not rest or not counts(os.fsdecode(name.strip())):
             continue
         values = rest.split()
         found = True

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from models.records.facts import Program
 from producers.sources.docker.identity import Known
@@ -26,6 +26,8 @@ OUTSIDE: Final = "(outside)"
 """The parent of what was started from outside of the container: by ``docker exec``."""
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _DELETED: Final = " (deleted)"
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""How the kernel prints blanks and backslashes in the names of mounts."""
 _KERNEL: Final = "\0kernel"
 _CHUNK: Final = 1 << 20
 
@@ -145,7 +147,7 @@ class Programs:
 
     def _subject(self, pid: int, known: Mapping[str, Known]) -> str:
         try:
-            with open(f"{self._proc}/{pid}/cgroup") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "cgroup") as file:
                 found = _CONTAINER.findall(file.read())
         except OSError:
             return self._host
@@ -166,9 +168,13 @@ class Programs:
         uid = self._status(pid, "Uid").split("\t")[0]
         return "root" if uid == "0" else uid
 
+    def _opened(self, pid: int, name: str) -> TextIO:
+        """Whoever is watched chooses what it calls itself and its mounts: any bytes."""
+        return open(f"{self._proc}/{pid}/{name}", errors="surrogateescape")  # noqa: PTH123  # the fastest
+
     def _status(self, pid: int, field: str) -> str:
         try:
-            with open(f"{self._proc}/{pid}/status") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "status") as file:
                 for line in file:
                     name, _, value = line.partition(":")
                     if name == field:
@@ -179,19 +185,20 @@ class Programs:
 
     def _in_image(self, pid: int, executable: str, container: Known) -> bool | None:
         """Whether the image brought it: it lies in a read-only layer, and the writable one
-        holds nothing else in its place. None on a volume, which is no part of either.
+        holds nothing else in its place. None on a volume, which is no part of either, and
+        where nobody can tell: a process that changed its root sees no mount of that path.
         """
         if executable.endswith(_DELETED) or executable.startswith("/memfd:"):
             return False
         mount, kind = self._mount_of(pid, executable)
-        if mount is None or container.upper is None:
-            return None
-        if mount != "/":
+        if mount not in (None, "/"):
             return False if kind == "tmpfs" else None
+        if container.upper is None:
+            return None
         inside = executable.lstrip("/")
         upper = self._below(container.upper) / inside
         if not os.path.lexists(upper):
-            return True
+            return True if mount == "/" else None
         return any(self._same(upper, self._below(lower) / inside) for lower in container.lowers)
 
     def _below(self, path: Path) -> Path:
@@ -201,10 +208,10 @@ class Programs:
         """The mount point (in the container) that holds a path, and its kind."""
         best, kind = None, ""
         try:
-            with open(f"{self._proc}/{pid}/mountinfo") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "mountinfo") as file:
                 for line in file:
                     fields, _, tail = line.partition(" - ")
-                    point = fields.split(" ")[4]
+                    point = _OCTAL.sub(_byte, fields.split(" ")[4])
                     inside = path == point or path.startswith(point.rstrip("/") + "/")
                     if inside and len(point) >= len(best or ""):
                         best, kind = point, tail.split(" ")[0]
@@ -231,6 +238,10 @@ class Programs:
             return sha256_of(path, follow=True)
         except OSError:
             return ""
+
+
+def _byte(found: re.Match[str]) -> str:
+    return chr(int(found[1], 8))
 
 
 def sha256_of(path: str, *, follow: bool = False, folder: int | None = None) -> str:
