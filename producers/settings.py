@@ -39,7 +39,7 @@ class Collect(Table):
     """``plimsoll collect``: one a host."""
 
     source: str = "docker"
-    """The telemetry source, by its name in the entry points ``plimsoll.sources``."""
+    """The telemetry source: docker, simulated, or one that another package brings."""
     sample_period_s: Seconds = 1.0
     """Time between two samples of a container; a burst shorter than this is averaged away."""
     frame_interval_s: Seconds = 1.0

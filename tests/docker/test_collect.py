@@ -393,6 +393,40 @@ def test_inventory_says_what_a_container_is_and_when_it_is_gone(
     collecting.until(lambda: collecting.entries[subject].state is State.GONE, "that it is gone")
 
 
+def test_a_container_that_had_gone_before_we_looked_is_known_by_its_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """What runs for a moment must not end among the unknown ones."""
+    short = "5" * 64
+    attributes = {"image": image, "name": "short", "com.docker.compose.service": "cart"}
+    actor = {"ID": short, "Attributes": attributes}
+    for action in ("create", "exec_start: wget evil", "destroy"):
+        event = {"Type": "container", "Action": action, "Actor": actor, "timeNano": time.time_ns()}
+        collecting.source._watch._happened(docker_engine.client.api, event)
+
+    collecting.until(lambda: len(collecting.of(short, Lifecycle)) == 2, "its two events")
+    assert [one.command for one in collecting.of(short, Exec)] == ["wget evil"]
+    entry = collecting.entries[short]
+    assert (entry.lineage, entry.role) == (f"local/{image.removesuffix(':1')}", "cart")
+    assert (entry.name, entry.state) == ("short", State.GONE)
+
+
+def test_an_answer_that_we_do_not_understand_costs_no_other_container(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """An engine of another make, or a newer one: the thread that asks it must not end."""
+    watch = collecting.source._watch
+    strange = (
+        {"Type": "container"}, {"Type": "container", "Action": "start", "Actor": {"ID": "x" * 64}},
+        {"Type": "container", "Action": "kill", "Actor": {"ID": "y"}, "timeNano": "soon"},
+    )  # fmt: skip  # events
+    for event in strange:
+        watch._events.put((watch._round, event))
+    container = docker_engine.run(image)
+    collecting.until(lambda: seen(collecting, container), "samples of another one")
+    assert collecting.of(container.id, Lifecycle)
+
+
 def test_page_cache_is_no_memory_in_use(
     docker_engine: TestEngine, image: str, collecting: Collecting
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -103,6 +104,9 @@ class DockerSource:
         self._observations: list[Observation] = []
         self._inventory: dict[str, InventoryEntry] = {}
         self._frame_ns = 0
+        # Whole sample periods, and the same in each frame: gather joins what shares it.
+        periods = math.ceil(told.frame_interval_s / told.sample_period_s - 0.5)
+        self._interval_s = periods * told.sample_period_s
         self._lacks: list[str] = []
 
     @classmethod
@@ -128,6 +132,7 @@ class DockerSource:
 
     def poll(self) -> Sequence[Frame]:
         now_ns = self._clock()
+        self._observations.extend(self._watch.news())  # before those whom it is about
         known = self._watch.containers()
         alive = running(known)
         traffic = self._look_at_flows(known)
@@ -135,12 +140,11 @@ class DockerSource:
         self._sample(now_ns, alive, traffic)
         self._frame_ns = self._frame_ns or now_ns
         waited_s = (now_ns - self._frame_ns) / 1e9
-        half_s = self._told.sample_period_s / 2
         first = not self._inventory
-        if not first and waited_s < self._told.frame_interval_s - half_s:
+        if not first and waited_s < self._interval_s - self._told.sample_period_s / 2:
             return ()
         self._frame_ns = now_ns
-        return self._frames(now_ns, known, waited_s)
+        return self._frames(now_ns, known)
 
     def close(self) -> None:
         self._watch.close()
@@ -186,7 +190,6 @@ class DockerSource:
             *self._listens.look(now_ns, alive),
             *self._files.look(now_ns, alive),
         ]
-        self._observations.extend(self._watch.news())
         self._observations.extend(
             Observation(subject, now_ns, fact)  # type: ignore[arg-type]  # each is a kind of fact
             for subject, fact in told
@@ -247,10 +250,11 @@ class DockerSource:
 
     # ---- frames ----------------------------------------------------------------------------
 
-    def _frames(self, now_ns: int, known: dict[str, Known], waited_s: float) -> list[Frame]:
-        interval_s = max(waited_s, self._told.sample_period_s)
+    def _frames(self, now_ns: int, known: dict[str, Known]) -> list[Frame]:
         inventory = list(self._changed(known))
-        made = self._framing.frames(now_ns, interval_s, self._rows, self._observations, inventory)
+        made = self._framing.frames(
+            now_ns, self._interval_s, self._rows, self._observations, inventory
+        )
         self._rows, self._observations = [], []
         return made
 
