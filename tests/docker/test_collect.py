@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import threading
@@ -29,8 +30,10 @@ from models.records.facts import (
 )
 from models.records.inventory import State
 from producers.settings import load
+from producers.sources.docker.programs import STRANGER_NS, Programs
 from producers.sources.docker.source import DockerSource
 from producers.sources.docker.stats import reading_of
+from producers.sources.docker.watch import running
 from tests.docker.collecting import Collecting
 from tests.fixtures_docker import TestEngine
 
@@ -244,6 +247,41 @@ def test_a_dropped_program_in_a_root_of_its_own_is_no_part_of_the_image(
         "the program behind it",
     )
     assert told[0].in_image is False
+
+
+def test_a_program_that_is_there_before_its_container_is_known_is_not_the_hosts(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A busy engine tells of a container when its programs run already: told as the host's,
+    each would look like somebody who got out.
+    """
+    programs = Programs(Path("/"), "host/here", 0)
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    assert container.id is not None
+    subject = container.id
+    watch = collecting.source._watch
+    known = collecting.until(lambda: running(watch.containers()).get(subject), "that it runs")
+    now_ns = time.time_ns()
+
+    early = [told.pid for _, told in programs.look(now_ns, {})]
+    late = [(whose, told.pid) for whose, told in programs.look(now_ns + 1, {container.id: known})]
+
+    assert known.pid not in early
+    assert (container.id, known.pid) in late
+
+
+def test_the_programs_of_another_engine_are_the_hosts(
+    docker_engine: TestEngine, image: str
+) -> None:
+    """Nobody else would tell of them."""
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    pid = container.attrs["State"]["Pid"]
+    programs, now_ns = Programs(Path("/"), "host/here", 0), time.time_ns()
+
+    assert pid not in {told.pid for _, told in programs.look(now_ns, {})}
+    list(programs.look(now_ns + STRANGER_NS, {}))
+
+    assert programs._processes[pid].subject == "host/here"
 
 
 def test_a_program_that_replaces_itself_is_told_under_its_new_name(
@@ -563,6 +601,58 @@ def test_no_name_that_a_container_gives_itself_ends_the_collector(
     assert told[0].in_image is False
     have = len(seen(collecting, container))
     collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
+
+
+def test_a_clock_that_is_set_back_blinds_nobody(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A machine that booted with the wrong time is corrected, perhaps by hours."""
+    container = docker_engine.run(image)
+    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
+    collecting.until(lambda: collecting.of(container.id, Program), "its program")
+
+    collecting.back_ns = 3_600 * 10**9
+
+    have = len(seen(collecting, container))
+    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
+    sh(container, "cp /bin/busybox /tmp/dropped")
+    container.exec_run(["/bin/nc", "-l", "-p", "99"], detach=True)
+    collecting.until(lambda: collecting.of(container.id, FileChange), "the file")
+    collecting.until(lambda: collecting.of(container.id, Listen), "the open port")
+    assert collecting.of(container.id, Exec)
+
+
+def test_no_file_stays_open_for_what_is_gone(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A collector runs for months; one handle a container would end it."""
+    sockets = []
+    for _ in range(3):
+        containers = [docker_engine.run(image) for _ in range(3)]
+        for one in containers:
+            collecting.until(lambda one=one: seen(collecting, one), "samples")  # type: ignore[misc]  # bound now
+        theirs = [str(one.id) for one in containers]
+        theirs += [f"/proc/{one.attrs['State']['Pid']}/" for one in containers]
+        assert [name for name in opened() if any(part in name for part in theirs)]
+        for one in containers:
+            one.remove(force=True)
+        collecting.until(
+            lambda ids=theirs[:3]: all(collecting.entries[i].state is State.GONE for i in ids),  # type: ignore[misc]  # bound now
+            "that they are gone",
+        )
+        collecting.poll()
+        assert not [name for name in opened() if any(part in name for part in theirs)]
+        sockets.append(sum(name.startswith("socket:") for name in opened()))
+    assert sockets[-1] <= sockets[0] + 3, "connections to the engine come and go"
+
+
+def opened() -> list[str]:
+    """What this process holds open."""
+    found = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            found.append(str(handle.readlink()))
+    return found
 
 
 def test_the_first_line_says_what_is_seen(collecting: Collecting) -> None:

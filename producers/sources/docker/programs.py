@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from models.records.facts import Program
+from producers.pace import Every
 from producers.sources.docker.identity import Known
 from producers.sources.docker.secrecy import printable
 
@@ -26,6 +27,9 @@ OUTSIDE: Final = "(outside)"
 """The parent of what was started from outside of the container: by ``docker exec``."""
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _DELETED: Final = " (deleted)"
+STRANGER_NS: Final = 10 * 10**9
+"""So long a process in a container that we don't know may become known; then it is taken for
+one of the host's, such as those of another engine."""
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How the kernel prints blanks and backslashes in the names of mounts."""
 _KERNEL: Final = "\0kernel"
@@ -34,11 +38,12 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(slots=True)
 class Process:
-    """``executable`` is empty until we know what it is; ``excused`` once it was taken for
-    the runtime on its way into a container, which is believed one time.
+    """``subject`` is empty until we know whose it is, ``executable`` what it is; ``excused``
+    once it was taken for the runtime on its way into a container, which is believed one time.
     """
 
-    subject: str
+    seen_ns: int
+    subject: str = ""
     executable: str = ""
     excused: bool = False
 
@@ -53,7 +58,7 @@ class Programs:
         self._hash_most = hash_most_bytes
         self._processes: dict[int, Process] = {}
         self._told: dict[str, set[tuple[str, str, bool | None]]] = {}
-        self._refreshed_ns = 0
+        self._refresh = Every(REFRESH_NS)
         self._looks = 0
 
     def look(self, now_ns: int, known: Mapping[str, Known]) -> Iterator[tuple[str, Program]]:
@@ -63,13 +68,17 @@ class Programs:
         for pid in self._processes.keys() - present:
             del self._processes[pid]
         for pid in present - self._processes.keys():
-            self._processes[pid] = Process(self._subject(pid, known))
+            self._processes[pid] = Process(now_ns)
+        for pid, process in self._processes.items():
+            if not process.subject:
+                young = 0 <= now_ns - process.seen_ns < STRANGER_NS
+                process.subject = self._subject(pid, known, wait=young)
         also_host = self._looks % HOST_EVERY == 0
         self._looks += 1
         for pid, process in self._processes.items():
             if process.executable and not also_host and process.subject == self._host:
                 continue
-            if process.executable != _KERNEL:
+            if process.subject and process.executable != _KERNEL:
                 yield from self._look_at(pid, process, known)
 
     def counts(self) -> int:
@@ -77,8 +86,7 @@ class Programs:
         return sum(process.executable != _KERNEL for process in self._processes.values())
 
     def _age(self, now_ns: int, known: Mapping[str, Known]) -> None:
-        if now_ns - self._refreshed_ns >= REFRESH_NS:
-            self._refreshed_ns = now_ns
+        if self._refresh.due(now_ns):
             self._told.clear()
             for process in self._processes.values():
                 process.executable = process.executable if process.executable == _KERNEL else ""
@@ -145,14 +153,17 @@ class Programs:
             ),
         )
 
-    def _subject(self, pid: int, known: Mapping[str, Known]) -> str:
+    def _subject(self, pid: int, known: Mapping[str, Known], *, wait: bool = False) -> str:
+        """Whose it is. A process may be there before the engine has told us of its container:
+        to ``wait`` for that is to return nothing.
+        """
         try:
             with self._opened(pid, "cgroup") as file:
                 found = _CONTAINER.findall(file.read())
         except OSError:
             return self._host
         # Nested engines put ids within ids: the outermost one is a container of ours.
-        return next((one for one in found if one in known), self._host)
+        return next((one for one in found if one in known), "" if found and wait else self._host)
 
     def _parent(self, pid: int, subject: str, container: Known | None) -> str:
         """The executable of what started it; empty for a container's first process."""

@@ -16,6 +16,7 @@ from models.contract import HOST_PREFIX
 from models.records.facts import Coverage, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry, State
+from producers.pace import Every
 from producers.settings import Settings
 from producers.sources.base import About, Clock
 from producers.sources.docker import conntrack
@@ -93,6 +94,7 @@ class DockerSource:
         self._stats = StatsThread(self._watch.stats, clock, told.sample_period_s)
         self._meters: dict[str, Meter] = {}
         self._host_before: Reading | None = None
+        self._host_refresh = Every(REFRESH_NS)
         self._connections = self._connection_table()
         self._flows, self._flows_wait = Flows(), 0
         self._flows_spent = self._flows_due = 1  # sample periods that a look covers
@@ -141,7 +143,7 @@ class DockerSource:
         self._frame_ns = self._frame_ns or now_ns
         waited_s = (now_ns - self._frame_ns) / 1e9
         first = not self._inventory
-        if not first and waited_s < self._interval_s - self._told.sample_period_s / 2:
+        if not first and 0 <= waited_s < self._interval_s - self._told.sample_period_s / 2:
             return ()
         self._frame_ns = now_ns
         return self._frames(now_ns, known)
@@ -203,8 +205,8 @@ class DockerSource:
         from_engine = self._stats.latest(asked)
         for subject, meter in self._meters.items():
             reading = meter.read(now_ns) or from_engine.get(subject)
-            if reading is None or (meter.before and reading.at_ns <= meter.before.at_ns):
-                continue
+            if reading is None or (meter.before and reading.at_ns == meter.before.at_ns):
+                continue  # the engine has told nothing since
             opened, peers = self._talked(subject, alive[subject], traffic)
             limit = alive[subject].entry.memory_limit_bytes
             values = row(reading, meter.before, limit, opened, peers)
@@ -274,12 +276,10 @@ class DockerSource:
 
     def _host_entry(self) -> InventoryEntry:
         now_ns = self._clock()
-        if now_ns >= self._host_entry_ns:
-            self._host_entry_ns = now_ns + REFRESH_NS
+        if self._host_refresh.due(now_ns):
             self._host_told = self._host.entry(self._here, self._told.pool, now_ns)
         return self._host_told
 
-    _host_entry_ns = 0
     _host_told: InventoryEntry
 
     # ---- what we lack ----------------------------------------------------------------------

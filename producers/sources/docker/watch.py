@@ -23,6 +23,7 @@ from docker.errors import APIError, DockerException, NotFound
 from models.errors import MalformedRecord
 from models.records.facts import Coverage, Observation
 from models.records.inventory import State
+from producers.pace import Every
 from producers.sources.base import Clock
 from producers.sources.docker.events import (
     REINSPECTED,
@@ -148,7 +149,7 @@ class Watch:
     def _follow(self, api: Any) -> None:
         """Until the engine fails, or we stop."""
         asked = 0
-        next_ns = self._clock() + round(ASKED_EVERY_S * 1e9)
+        question = Every(round(ASKED_EVERY_S * 1e9))
         while not self._stop.is_set():
             with suppress(queue.Empty):
                 number, event = self._events.get(timeout=0.5)
@@ -156,8 +157,7 @@ class Watch:
                     if event is None:
                         raise EventsEnded("the engine closed the stream of events")
                     self._happened(api, event)
-            if self._clock() >= next_ns:
-                next_ns = self._clock() + round(ASKED_EVERY_S * 1e9)
+            if question.due(self._clock()):
                 api.ping()
                 asked += 1
                 if asked % WHOLE_EVERY == 0:
