@@ -16,7 +16,7 @@ Totals = tuple[int, int, int, int]
 def totals(text: bytes, counts: Callable[[str], bool]) -> Totals | None:
     r"""The sum over the interfaces that count; None where there is none.
 
-    >>> totals(b"a\\nb\\n  lo: 9 9 0 0 0 0 0 0 9 9 0\\n eth0: 5 1 0 0 0 0 0 0 7 2 0\\n",
+    >>> totals(b"a\nb\n  lo: 9 9 0 0 0 0 0 0 9 9 0\n eth0: 5 1 0 0 0 0 0 0 7 2 0\n",
     ...        lambda name: name != "lo")
     (5, 1, 7, 2)
     """

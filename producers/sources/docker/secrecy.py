@@ -127,8 +127,8 @@ def entropy_bits(value: str) -> float:
 def printable(text: str, longest: int) -> str:
     r"""Text as records take it: no control characters, not too long, never empty.
 
-    >>> printable("a\\nb", 10), printable("", 10)
-    ('a\\\\nb', '?')
+    >>> printable("a\nb", 10), printable("", 10)
+    ('a\\nb', '?')
     """
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _escaped(c) for c in text)
