@@ -61,6 +61,15 @@ def test_a_line_of_the_table_is_one_connection(line: str, expected: Entry) -> No
     assert list(entries_of("garbage\n" + line + line)) == [expected, expected]
 
 
+def test_what_the_host_says_to_itself_is_not_read_but_a_published_port_is() -> None:
+    """On a busy host most lines are loopback's: they would cost more than all the rest."""
+    inside = TCP.replace("10.7.0.2", "127.0.0.1").replace("10.7.0.1", "127.0.0.1")
+    own = IPV6.replace("fd00:0006", "0000:0000").replace(":0009", ":0001")
+    published = TCP.replace("10.7.0.2", "127.0.0.1")
+    (one,) = entries_of(inside + own + published)
+    assert (one.source, one.answerer, one.answerer_port) == ("127.0.0.1", "10.7.0.1", 80)
+
+
 CALL = Entry("tcp", "10.0.0.2", 4000, "8.8.8.8", 443, "8.8.8.8", 443, True, 100, 2, 50, 1)
 OWNERS = {"10.0.0.2": "client", "10.0.0.3": "server"}
 

@@ -264,9 +264,11 @@ class DockerSource:
         """The whole inventory at first, then what differs from what was told."""
         gone: set[str] = set()
         for entry in (self._host_entry(), *(one.entry for one in known.values())):
-            timeless = replace(entry, seen_ns=0)
-            if self._inventory.get(entry.subject) != timeless:
-                self._inventory[entry.subject] = timeless
+            told = self._inventory.get(entry.subject)
+            if told is entry:
+                continue  # not looked at again since
+            self._inventory[entry.subject] = entry
+            if told is None or told != replace(entry, seen_ns=told.seen_ns):
                 yield entry
             if entry.state is State.GONE:
                 gone.add(entry.subject)
