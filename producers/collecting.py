@@ -47,9 +47,10 @@ def run(
         frames = source.poll()
         for frame in frames:
             sink.send(frame)
-        rounds -= bool(frames)
-        if rounds == 0:
-            return
+        if frames and rounds:
+            rounds -= 1
+            if rounds == 0:
+                return
         next_s += period_s
         late_s = time.monotonic() - next_s
         if late_s > 0:

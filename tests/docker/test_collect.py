@@ -21,6 +21,7 @@ from models.records.facts import (
     BootIdentity,
     Change,
     Connection,
+    Coverage,
     Direction,
     Exec,
     FileChange,
@@ -35,6 +36,7 @@ from producers.sources.docker.source import DockerSource
 from producers.sources.docker.stats import reading_of
 from producers.sources.docker.watch import running
 from tests.docker.collecting import Collecting
+from tests.docker.passage import Passage
 from tests.fixtures_docker import TestEngine
 
 
@@ -620,6 +622,50 @@ def test_a_clock_that_is_set_back_blinds_nobody(
     collecting.until(lambda: collecting.of(container.id, FileChange), "the file")
     collecting.until(lambda: collecting.of(container.id, Listen), "the open port")
     assert collecting.of(container.id, Exec)
+
+
+def test_an_engine_that_falls_silent_is_told_and_what_was_done_meanwhile_too(
+    docker_engine: TestEngine, image: str, tmp_path: Path
+) -> None:
+    """Whoever wants to act unseen stops the engine's socket first."""
+    container = docker_engine.run(image)
+    passage = Passage(tmp_path / "docker.sock")
+    passage.open()
+    blind = Collecting(tmp_path / "data", docker_host=passage.address)
+    host = blind.source._subject
+
+    def silences() -> list[Coverage]:
+        return [one for one in blind.of(host, Coverage) if one.problem == "engine-silent"]
+
+    try:
+        blind.until(lambda: seen(blind, container), "a sample")
+        passage.close()
+        blind.until(silences, "the silence")
+        assert silences()[0].until_ns == 0
+        have = len(seen(blind, container))
+        sh(container, "echo unseen")
+        blind.until(lambda: len(seen(blind, container)) > have + 2, "samples all the same")
+        assert not blind.of(container.id, Exec)
+
+        passage.open()
+
+        told = blind.until(lambda: blind.of(container.id, Exec), "what was done meanwhile")
+        assert [one.command for one in told] == ["/bin/sh -c echo unseen"]
+        blind.until(lambda: len(silences()) == 2, "its end")
+        assert silences()[1].until_ns > 0
+    finally:
+        blind.source.close()
+        passage.close()
+
+
+def test_without_an_engine_the_first_line_says_so(tmp_path: Path) -> None:
+    """The host is watched all the same, and its containers once the engine is there."""
+    alone = Collecting(tmp_path, docker_host=f"unix://{tmp_path}/none.sock")
+    try:
+        assert "none.sock does not answer: no container is seen" in alone.source.opening()
+        alone.until(lambda: alone.rows, "the host's sample")
+    finally:
+        alone.source.close()
 
 
 def test_no_file_stays_open_for_what_is_gone(

@@ -8,6 +8,7 @@ inventory stands, that is told once, and it is asked again until it does.
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -131,7 +132,18 @@ class Watch:
             self._stop.wait(RETRY_S)
 
     def _client(self, timeout_s: int, version: str = "auto") -> Any:
-        return _Closing(docker.APIClient(self._docker_host, version=version, timeout=timeout_s))
+        return _Closing(self._new_client(timeout_s, version))
+
+    def _new_client(self, timeout_s: int, version: str = "auto") -> Any:
+        """Raises: one of FAILURES. The library leaves a socket behind that leads nowhere: we
+        try first whether it leads somewhere.
+        """
+        kind, _, path = self._docker_host.partition("://")
+        if kind == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(timeout_s)
+                probe.connect(path)
+        return docker.APIClient(self._docker_host, version=version, timeout=timeout_s)
 
     def _meet(self, api: Any) -> None:
         """Follow events first, then look at everything: nothing falls between."""
@@ -169,7 +181,7 @@ class Watch:
         From the first one on: what happens while the engine does not answer is told later.
         """
         self._since = self._since or _since(self._clock())
-        api: Any = docker.APIClient(self._docker_host, version="auto", timeout=ANSWER_S)
+        api = self._new_client(ANSWER_S)
         stream = api.events(
             since=self._since, decode=True, filters={"type": ["container", "network"]}
         )
