@@ -88,6 +88,8 @@ class Case:
     ended_by: str = ""
     troubled: bool = False
     """It was told that the end does not succeed; told once, tried on."""
+    silence: str = ""
+    """How the platform's silence was told, where it did not answer some time or other."""
 
     @property
     def uid(self) -> str:
