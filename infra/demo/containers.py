@@ -22,7 +22,7 @@ SERVICES: Final = ("orders", "web", "notifier", "search")
 SIBLINGS: Final = 3
 CALLED: Final = "search"
 """The service that all others ask: what happens to a victim costs its siblings no answer."""
-PARTNER, STRANGER, PORT = 10, 66, 443
+PARTNER, STRANGER, PORT = 10, 33, 443
 MEMORY_BYTES: Final = 256 << 20
 _LIFE: Final = Path(__file__).with_name("life.sh")
 _COMMAND: Final = ("/bin/sh", "/life.sh")
