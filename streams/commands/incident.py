@@ -69,7 +69,7 @@ def verify_chain(incident: Id, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"incident": story.uid, "holds": proof.holds, "exhibits": proof.rows})
     else:
-        show(proof.rows, as_json=False, empty="no evidence")
+        show(proof.rows, as_json=False, empty="no evidence", wide=("source", "sha256", "lies_at"))
         typer.echo(proof.sentence)
     raise typer.Exit(0 if proof.holds else 1)
 

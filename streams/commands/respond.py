@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Responder: carry out signed orders here, verify them, undo them in time.
 
-    Goes on where it was interrupted, and without Kafka ends what is due. Runs until SIGTERM;
-    what is in force then stays so until this command runs again.
+    Goes on where it was interrupted, and without Kafka ends what is due.
+    Runs until SIGTERM; what is in force then stays so until it runs again.
     """
     from streams.meters import Meters, bound
     from streams.settings import load
