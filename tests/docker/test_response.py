@@ -309,6 +309,61 @@ def test_a_container_that_vanishes_on_the_way_fails_with_its_evidence(
     assert {"flows", "processes"} <= {s.kind for s in gone.submissions}
 
 
+@contextmanager
+def small_disk_at(path: Path) -> Iterator[None]:
+    path.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_evidence_store_is_said_and_holds_nothing_up(
+    post: Post, docker_engine: TestEngine, image: str, networks: list[str]
+) -> None:
+    """Else an attacker would write files until nothing can be done about him."""
+    victim = started(docker_engine, image, networks[0])
+    one = post.order(str(victim.id))
+    with small_disk_at(post.directory / "data" / "evidence"), post.running():
+        post.send(one)
+        done = post.outcome(one.uid)
+        until(lambda: len(post.outcomes(one.uid)) > 1, lambda: "the slow evidence is told")
+    assert (done.verified, failed(done)) == (True, [])
+    assert connected(victim) == {}
+    pieces = [piece for out in post.outcomes(one.uid) for piece in out.submissions]
+    assert all("not in the evidence store" in piece.detail for piece in pieces)
+    assert {"flows", "processes"} <= {piece.kind for piece in pieces if piece.content}
+    assert '"event": "evidence lost"' in post.log
+    assert "make room in the evidence store" in post.log
+
+
+def test_a_published_port_that_comes_back_under_another_number_is_said(
+    post: Post, docker_engine: TestEngine, image: str, networks: list[str]
+) -> None:
+    """Docker chooses such a number at each connection: whoever knew the old one must be told."""
+    victim = started(
+        docker_engine, image, networks[0], "httpd", "-f", "-p", "8080",
+        ports={"8080/tcp": None, "8081/tcp": 39481},
+    )  # fmt: skip  # one call
+    victim.reload()
+    (was, *_) = victim.ports["8080/tcp"]
+    until(lambda: answers("127.0.0.1", int(was["HostPort"])), lambda: "it is reached")
+    one = post.order(str(victim.id))
+    with post.running():
+        post.send(one)
+        post.outcome(one.uid)
+        assert not answers("127.0.0.1", int(was["HostPort"]))
+        post.release(one)
+        released = post.outcome(one.uid, Status.RELEASED)
+    victim.reload()
+    (now, *_) = victim.ports["8080/tcp"]
+    assert victim.ports["8081/tcp"][0]["HostPort"] == "39481"
+    if now["HostPort"] != was["HostPort"]:
+        assert f"8080/tcp was published at 0.0.0.0:{was['HostPort']}" in released.detail
+    assert "8081/tcp" not in released.detail
+
+
 class Gate:
     """A socket before the engine's own: closed, it accepts and never answers."""
 

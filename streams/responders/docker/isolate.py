@@ -10,7 +10,7 @@ from models.records.order import Action, Check
 from streams.responders.base import Acted, ActionAbout, State, Undone
 from streams.responders.docker import conntrack, proc
 from streams.responders.docker.deed import running
-from streams.responders.docker.endpoints import addresses, endpoints, reconnect
+from streams.responders.docker.endpoints import addresses, endpoints, published, reconnect
 from streams.responders.docker.engine import Engine, Inspected
 
 PROBE_S: Final = 0.15
@@ -45,7 +45,7 @@ class Isolate:
     def snapshot(self, seen: Inspected, standing: Mapping[Action, State]) -> State:
         if Action.ISOLATE in standing:
             return dict(standing[Action.ISOLATE])
-        return {"networks": endpoints(seen)}
+        return {"networks": endpoints(seen), "ports": published(seen)}
 
     def carry_out(self, subject: str, order: str, before: State) -> Acted:  # noqa: ARG002  # one form for all
         cut = endpoints(self._engine.inspect(subject))
@@ -66,6 +66,10 @@ class Isolate:
 
     def undo(self, subject: str, order: str, before: State) -> Undone:  # noqa: ARG002  # one form for all
         back, missing = reconnect(self._engine, subject, before["networks"])
+        now = published(self._engine.inspect(subject))
+        for port, was in before.get("ports", {}).items():
+            if now.get(port) != was:  # asked for without a number: the engine gives another
+                missing.append(f"{port} was published at {was}, now at {now.get(port, 'none')}")
         return Undone(f"connected to {', '.join(back) or 'no network'}", tuple(missing))
 
     def _disconnect(self, subject: str, name: str, network: str) -> None:
