@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -31,15 +32,27 @@ log = structlog.get_logger(__name__)
 
 
 class Witness:
-    def __init__(self, platform: Responder, store: EvidenceStore, clock: Clock) -> None:
+    """``recorder`` has what others wrote about the subject; it is asked for the slow evidence."""
+
+    def __init__(
+        self,
+        platform: Responder,
+        store: EvidenceStore,
+        clock: Clock,
+        recorder: Callable[[Order], Iterator[Piece]] | None = None,
+    ) -> None:
         self._platform = platform
         self._store = store
         self._clock = clock
+        self._recorder = recorder
 
     def look(self, order: Order, phase: Phase) -> tuple[Submission, ...]:
         """What the platform can show of the order's subject within the phase's time."""
         within_s = VOLATILE_S if phase is Phase.VOLATILE else SLOW_S
         pieces = _within(within_s, lambda: self._platform.evidence(order.subject, phase))
+        recorder = self._recorder
+        if phase is Phase.SLOW and recorder is not None:
+            pieces = chain(pieces, _within(within_s, lambda: recorder(order)))
         return tuple(self._submitted(order, piece) for piece in pieces)
 
     def _submitted(self, order: Order, piece: Piece) -> Submission:

@@ -85,8 +85,8 @@ class Post:
     def send(self, one: Order, *, key: str = HOST) -> None:
         self.send_bytes(encode(self.signer.sign(encode(one))), key=key)
 
-    def send_bytes(self, value: bytes, *, key: str = HOST) -> None:
-        self._producer.produce(self.topics.orders, value, key)
+    def send_bytes(self, value: bytes, *, key: str = HOST, topic: str = "") -> None:
+        self._producer.produce(topic or self.topics.orders, value, key)
         assert self._producer.flush(20) == 0
 
     def outcomes(self, of: str = "") -> list[Outcome]:

@@ -12,16 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
 import pytest
 from docker.models.containers import Container
 
 from infra.kafka import KafkaServer
 from models.contract import Topics
 from models.records.codec import encode
+from models.records.facts import Connection, Direction, Observation
+from models.records.frame import Frame
 from models.records.order import Action, Order, Outcome, Status
+from models.records.samples import Samples
 from models.records.signed import Signed
 from streams.responders.store import Step
-from tests.docker.responder import DIES, PATIENCE_S, Post, until
+from tests.docker.responder import DIES, HOST, PATIENCE_S, Post, until
 from tests.fixtures_docker import TestEngine
 from tests.fixtures_kafka import TestKafka, broker_or_skip, create_topics
 from tests.responding import S, signer
@@ -49,7 +54,7 @@ def networks(docker_engine: TestEngine) -> list[str]:
 
 @pytest.fixture
 def post(kafka: TestKafka, docker_engine: TestEngine, tmp_path: Path) -> Iterator[Post]:
-    made = Post(tmp_path, kafka.bootstrap, kafka.topics(orders=2, outcomes=1))
+    made = Post(tmp_path, kafka.bootstrap, kafka.topics(orders=2, outcomes=1, samples=3))
     yield made
     made.close()
 
@@ -307,6 +312,42 @@ def test_a_container_that_vanishes_on_the_way_fails_with_its_evidence(
         gone = post.outcome(one.uid, Status.FAILED)
     assert "vanished" in gone.detail
     assert {"flows", "processes"} <= {s.kind for s in gone.submissions}
+
+
+def test_the_last_minutes_of_telemetry_become_evidence(
+    post: Post, docker_engine: TestEngine, image: str, networks: list[str]
+) -> None:
+    """Kafka keeps telemetry for days; an auditor asks after years what came before the act."""
+    victim = started(docker_engine, image, networks[0])
+    subject = str(victim.id)
+    for frame in (frame_of(subject, 3, 4e6), frame_of(subject, 2, 5e6), frame_of("b" * 64, 1, 6e6)):
+        post.send_bytes(encode(frame), topic=post.topics.samples)
+    post.send_bytes(b"no frame", topic=post.topics.samples)
+    post.send_bytes(encode(frame_of(subject, 1, 7e6, host="other")), topic=post.topics.samples)
+
+    one = post.order(subject)
+    with post.running():
+        post.send(one)
+        post.outcome(one.uid)
+        until(lambda: len(post.outcomes(one.uid)) > 1, lambda: "the slow evidence is told")
+    (piece,) = [
+        s for out in post.outcomes(one.uid) for s in out.submissions if s.kind == "telemetry"
+    ]
+    told = orjson.loads(piece.content or b"")
+    assert [row["network_transmit_bytes_per_s"] for row in told["samples"]] == [4e6, 5e6]
+    assert [one["peer"] for one in told["observations"]] == ["198.51.100.9"] * 2
+    assert piece.location, "and in the store, whatever its size"
+
+
+def frame_of(subject: str, ago_s: int, sent: float, host: str = HOST) -> Frame:
+    """One sample of one container, as its collector writes it."""
+    at_ns = time.time_ns() - ago_s * S
+    table = Samples(
+        ("network_transmit_bytes_per_s", "cpu_cores"), (subject,), np.zeros(1, np.int64),
+        np.array([at_ns]), np.array([[sent], [np.nan]]),
+    )  # fmt: skip  # as the fields lie
+    talk = Observation(subject, at_ns, Connection(Direction.EGRESS, "198.51.100.9", 443, "tcp"))
+    return Frame("default", host, "default", "collector", 9 - ago_s, at_ns, 1.0, table, (talk,))
 
 
 @contextmanager

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from models.errors import ConfigurationError, ContainerGone, RuntimeUnreachable
-from models.records.order import Action, Status
+from models.errors import (
+    BrokerUnreachable,
+    ConfigurationError,
+    ContainerGone,
+    RuntimeUnreachable,
+)
+from models.records.order import Action, Order, Status
 from streams.responders.base import Phase, Piece
 from streams.responders.simulated import Simulated
 from streams.responders.store import Case, ResponderStore, Step
+from streams.responders.witness import Witness
 from tests.responding import NOW_NS, SUBJECT, Desk, S, order, releasing
 
 Opened = Callable[..., Desk]
@@ -283,6 +289,18 @@ def test_evidence_that_cannot_be_kept_is_said_and_holds_nothing_up(
     acted = desk.told()[0]
     assert acted.verified
     assert all("not in the evidence store" in s.detail for s in acted.submissions)
+
+
+def test_a_recorder_without_kafka_costs_only_its_own_piece(desk: Desk) -> None:
+    """The files are on this disk, whoever else is away."""
+
+    def away(_: Order) -> Iterator[Piece]:
+        raise BrokerUnreachable("Kafka at nowhere:9092: it is silent")
+
+    witness = Witness(Simulated(desk.memory), desk.evidence, desk.clock, away)
+    found = {one.kind: one.detail for one in witness.look(order(), Phase.SLOW)}
+    assert found.keys() == {"files", "missing"}
+    assert "it is silent" in found["missing"]
 
 
 # ---- crashes ------------------------------------------------------------------------------
