@@ -50,7 +50,7 @@ class Deployment:
         self.kafka = KafkaServer(scratch / "kafka")
         self.data = scratch / "data"
         self.log = kept / "plimsoll-up.log"
-        self._kept = kept
+        self._scratch, self._kept = scratch, kept
         self._policy = scratch / "policy.toml"
         self._policy.write_text(POLICY)
         self._up: subprocess.Popen[bytes] | None = None
@@ -122,7 +122,7 @@ class Deployment:
             # A session of its own: Ctrl-C reaches the demo, which then ends it in good order.
             self._up = subprocess.Popen(
                 (*PLIMSOLL, "up"), env=self.environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._scratch,
             )  # fmt: skip  # one call, one thought
 
     def _end(self) -> None:

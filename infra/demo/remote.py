@@ -52,8 +52,8 @@ class RemoteHosts:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
+            undo.callback(self._forget)
             netns.create(self.namespace)
-            undo.callback(netns.remove, self.namespace)
             undo.callback(self._disconnect)
             self._connect()
             servers = self._listen()
@@ -81,6 +81,10 @@ class RemoteHosts:
 
     def _placed(self, host: int) -> ipaddress.IPv4Interface:
         return ipaddress.IPv4Interface((self.address(host), self.network.prefixlen))
+
+    def _forget(self) -> None:
+        if self.namespace in netns.listnetns():
+            netns.remove(self.namespace)
 
     def _disconnect(self) -> None:
         """With the link go its route and its other end. The kernel would do it once the
