@@ -485,6 +485,27 @@ def test_an_engine_that_stops_answering_is_asked_again_and_said(
     assert connected(victim) == {}
 
 
+def test_an_engine_that_falls_silent_in_the_middle_is_waited_for(
+    post: Post, docker_engine: TestEngine, image: str, networks: list[str]
+) -> None:
+    """What was begun is worth finishing, and must not be begun anew from what is half done."""
+    victim = started(docker_engine, image, networks[0])
+    before, one = connected(victim), post.order(str(victim.id))
+    post.send(one)
+    with post.running((*DIES, "after", Step.PREPARED.value)) as process:
+        assert process.wait(PATIENCE_S) == -9
+    with gate_at(post.directory / "docker.sock") as gate:
+        post.docker_host, post.timeout_s = f"unix://{gate.path}", 0.5
+        with post.running():
+            until(lambda: "container runtime silent, asking again" in post.log, lambda: post.log)
+            gate.open.set()
+            done = post.outcome(one.uid)
+            assert (done.verified, failed(done)) == (True, [])
+            assert connected(victim) == {}
+            post.release(one)
+    assert connected(victim) == before
+
+
 def given_up(post: Post, subject: str) -> Outcome:
     """What became of an order whose deadline passed in silence. It has to arrive in time for
     that, and how long that takes depends on the machine: a late one is sent again, with more.
