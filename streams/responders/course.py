@@ -21,7 +21,7 @@ from typing import Final
 import orjson
 import structlog
 
-from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable
+from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable, StoreFailed
 from models.records.order import Action, Outcome, Status, Submission
 from streams.responders.base import Acted, Phase, Responder, State
 from streams.responders.store import Case, ResponderStore, Rung, Step
@@ -144,7 +144,7 @@ class Course:
             after = self._steps[case.step](case)
         except ContainerGone as gone:
             return self._gone(case, str(gone))
-        except RuntimeUnreachable:
+        except (RuntimeUnreachable, StoreFailed):
             raise
         except ContainerRuntimeError as refusal:
             return self._refused_by_platform(case, str(refusal))

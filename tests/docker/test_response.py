@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -351,9 +351,9 @@ def frame_of(subject: str, ago_s: int, sent: float, host: str = HOST) -> Frame:
 
 
 @contextmanager
-def small_disk_at(path: Path) -> Iterator[None]:
+def small_disk_at(path: Path, size: str = "64k") -> Iterator[None]:
     path.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
     try:
         yield
     finally:
@@ -377,6 +377,38 @@ def test_a_full_evidence_store_is_said_and_holds_nothing_up(
     assert {"flows", "processes"} <= {piece.kind for piece in pieces if piece.content}
     assert '"event": "evidence lost"' in post.log
     assert "make room in the evidence store" in post.log
+
+
+def test_nothing_is_done_that_cannot_be_written_and_nothing_is_lost(
+    post: Post, docker_engine: TestEngine, image: str, networks: list[str]
+) -> None:
+    """An isolation that nobody remembers would never end: rather none, and a clear line."""
+    victim = started(docker_engine, image, networks[0])
+    before, one = connected(victim), post.order(str(victim.id))
+    data = post.directory / "data"
+    with small_disk_at(data, "600k"):
+        with post.running() as process:
+            until(lambda: "orders followed" in post.log, lambda: post.log)
+            fill(data / "filling")
+            post.send(one)
+            assert process.wait(PATIENCE_S) == 1
+        assert connected(victim) == before
+        last = post.log.strip().splitlines()[-1]
+        assert last.startswith("plimsoll: StoreFailed: responder store")
+        assert "disk is full; make room" in last
+
+        (data / "filling").unlink()
+        with post.running():
+            done = post.outcome(one.uid)
+            assert (done.verified, failed(done)) == (True, [])
+            post.release(one)
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more fits on the disk."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            continue
 
 
 def test_a_published_port_that_comes_back_under_another_number_is_said(

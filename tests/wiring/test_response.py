@@ -13,6 +13,7 @@ from models.errors import (
     ConfigurationError,
     ContainerGone,
     RuntimeUnreachable,
+    StoreFailed,
 )
 from models.records.order import Action, Order, Status
 from streams.responders.base import Phase, Piece
@@ -403,6 +404,26 @@ def test_a_store_serves_one_process(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="another responder uses it"):
         ResponderStore(tmp_path / "responder.db")
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (b"no database at all, but longer than a header" * 9, ConfigurationError, "move it away"),
+        (None, StoreFailed, "goes on where it was"),
+    ],
+)
+def test_a_store_is_moved_away_only_when_it_is_none(
+    tmp_path: Path, content: bytes | None, error: type[Exception], said: str
+) -> None:
+    """Told so of a full or missing disk, somebody would throw away what is in force."""
+    path = tmp_path / "responder.db"
+    if content is None:
+        path.mkdir()  # what cannot be opened, even by root
+    else:
+        path.write_bytes(content)
+    with pytest.raises(error, match=said):
+        ResponderStore(path)
 
 
 def test_the_offset_moves_with_the_order_it_read(desk: Desk) -> None:
