@@ -123,7 +123,7 @@ def _told(client: Any, run: Run, stories: Sequence[Story], console: Console) -> 
         _say(console, "-- starting twelve containers, Apache Kafka and all parts of Plimsoll")
         remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
         troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
-        deployment = undo.enter_context(Deployment(run.scratch, run.kept))
+        deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
         taker = _note_taker(deployment)
         undo.callback(taker.close)
         view = undo.enter_context(View(console, taker.notes, "real time"))

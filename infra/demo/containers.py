@@ -29,9 +29,11 @@ _LIFE: Final = Path(__file__).with_name("life.sh")
 _COMMAND: Final = ("/bin/sh", "/life.sh")
 
 
-def repository(service: str) -> str:
-    """The name of a service's image; its tag is the run."""
-    return f"demo/{service}"
+def repository(run: str, service: str) -> str:
+    """The name of a service's image: of this run alone, for two may be told at once, and each
+    must learn from its own containers and touch no others.
+    """
+    return f"{run}/{service}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Troupe:
     """All containers of one run; a context manager. ``directory`` holds their directions."""
 
     def __init__(self, client: Any, run: str, remote: RemoteHosts, directory: Path) -> None:
-        self._client, self._run, self._remote = client, run, remote
+        self.run = run
+        self._client, self._remote = client, remote
         self._directory = directory
         self._marks = {LABEL: run}
         self._actors: dict[tuple[str, int], Actor] = {}
@@ -97,23 +100,23 @@ class Troupe:
     # ---- making and removing ----------------------------------------------------------------
 
     def _build(self, service: str) -> None:
-        tag = f"{repository(service)}:{self._run}"
+        tag = f"{repository(self.run, service)}:1"
         files = {"/life.sh": _LIFE.read_bytes(), "/service": service.encode()}
         build(self._client, tag, command=_COMMAND, files=files, labels=self._marks)
 
     def _connected(self) -> str:
-        name = f"plimsoll-{self._run}"
+        name = f"plimsoll-{self.run}"
         self._client.networks.create(name, driver="bridge", labels=self._marks)
         return name
 
     def _start(self, service: str, number: int, network: str) -> Actor:
-        name = f"{service}-{number}-{self._run}"
+        name = f"{service}-{number}-{self.run}"
         stage = self._directory / name
         stage.mkdir(parents=True)
         direction = stage / "direction"
         self._write(direction, service, number, "calm", 0)
         container = self._client.containers.run(
-            f"{repository(service)}:{self._run}", detach=True, name=name, network=network,
+            f"{repository(self.run, service)}:1", detach=True, name=name, network=network,
             labels=self._marks, mem_limit=MEMORY_BYTES,
             volumes={str(stage): {"bind": "/stage", "mode": "ro"}},
         )  # fmt: skip  # one call, one thought
@@ -136,8 +139,8 @@ class Troupe:
         """Our containers, and those that took their place or were kept (their names say so);
         then what they needed.
         """
-        marked = {"label": f"{LABEL}={self._run}"}
-        for container in self._client.containers.list(all=True, filters={"name": self._run}):
+        marked = {"label": f"{LABEL}={self.run}"}
+        for container in self._client.containers.list(all=True, filters={"name": self.run}):
             try:
                 container.remove(force=True, v=True)
             except NotFound:

@@ -27,12 +27,12 @@ mode = "enforce"
 
 [[rules]]
 levels = ["compromised"]
-lineages = ["local/demo/*"]
+lineages = ["local/{run}/*"]
 action = "isolate"
 
 [[rules]]
 levels = ["corrupted"]
-lineages = ["local/demo/*"]
+lineages = ["local/{run}/*"]
 action = "redeploy"
 """
 
@@ -46,13 +46,13 @@ class Deployment:
     holds what a reader may want afterwards: logs and reports.
     """
 
-    def __init__(self, scratch: Path, kept: Path) -> None:
+    def __init__(self, run: str, scratch: Path, kept: Path) -> None:
         self.kafka = KafkaServer(scratch / "kafka")
         self.data = scratch / "data"
         self.log = kept / "plimsoll-up.log"
         self._scratch, self._kept = scratch, kept
         self._policy = scratch / "policy.toml"
-        self._policy.write_text(POLICY)
+        self._policy.write_text(POLICY.replace("{run}", run))
         self._up: subprocess.Popen[bytes] | None = None
         self._open = ExitStack()
 

@@ -97,7 +97,7 @@ class Telling:
     # ---- how far it is ----------------------------------------------------------------------
 
     def _learned(self, service: str) -> float:
-        group = telemetry_key(self.deployment.settings.scope, lineage(service), "")
+        group = telemetry_key(self.deployment.settings.scope, lineage(self.troupe.run, service), "")
         with self.view.notes.lock:
             summary = self.view.notes.summaries.get(group)
         return 0.0 if summary is None else summary.learned

@@ -15,6 +15,8 @@ from rich.table import Table
 
 PIPED: Final = 400
 UNBOUNDED: Final = 10_000
+FOLDED: Final = 12
+"""Columns that a folded one needs at least, and what stands between it and the next."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -25,8 +27,11 @@ def show(
     as_json: bool,
     empty: str = "nothing",
     wide: Collection[str] = (),
+    folds: str = "",
 ) -> None:
-    """Print rows that have the same fields; ``wide`` ones only where there is room for all."""
+    """Print rows that have the same fields; ``wide`` ones only where there is room for all,
+    while the one that ``folds`` may take several lines.
+    """
     if as_json:
         print_json(list(rows))
         return
@@ -35,20 +40,31 @@ def show(
         return
     # Piped, a table is as wide as it needs: a line that wraps is two lines to grep.
     console = Console(width=None if sys.stdout.isatty() else PIPED)
-    console.print(_fitting(rows, wide, console))
+    console.print(_fitting(rows, wide, folds, console))
 
 
 def _fitting(
-    rows: Sequence[Mapping[str, Any]], wide: Collection[str], console: Console
+    rows: Sequence[Mapping[str, Any]], wide: Collection[str], folds: str, console: Console
 ) -> RenderableType:
     """A table, without its wide columns where it must be; else a block of lines a row."""
-    narrow = [{name: row[name] for name in row if name not in wide} for row in rows]
-    unbounded = console.options.update(max_width=UNBOUNDED)
-    for told in (rows, narrow):
-        table = _table(told)
-        if Measurement.get(console, unbounded, table).maximum <= console.width:
-            return table
+    narrow = _without(rows, wide)
+    if _width(console, rows) <= console.width:
+        return _table(rows)
+    if _width(console, narrow) <= console.width:
+        return _table(narrow)
+    if folds and _width(console, _without(narrow, (folds,))) + FOLDED <= console.width:
+        return _table(narrow)
     return _blocks(rows)
+
+
+def _without(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in row if name not in names} for row in rows]
+
+
+def _width(console: Console, rows: Sequence[Mapping[str, Any]]) -> int:
+    """What it would take to have each row on one line."""
+    unbounded = console.options.update(max_width=UNBOUNDED)
+    return Measurement.get(console, unbounded, _table(rows)).maximum
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:

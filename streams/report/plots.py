@@ -115,10 +115,10 @@ def _thinned(points: Points) -> Points:
 def human(value: float) -> str:
     """A number for a small space.
 
-    >>> [human(v) for v in (0.25, 48e6, 1234.0, 0.0)]
-    ['0.25', '48M', '1.2k', '0']
+    >>> [human(v) for v in (0.25, 48e6, 150_000, 1234.0, 0.0)]
+    ['0.25', '48M', '150k', '1.2k', '0']
     """
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
-            return f"{value / limit:.2g}{unit}"
+            return f"{value / limit:.{0 if abs(value) >= 10 * limit else 1}f}{unit}"
     return f"{value:.3g}"
