@@ -69,7 +69,8 @@ def runner(settings: Settings, meters: object, stopping: threading.Event) -> Run
     topics = Topics(settings.topic_prefix)
     recorder = FlightRecorder(LogReader(settings.kafka), topics.samples)
     evidence = EvidenceStore(settings.evidence_dir)
-    witness = Witness(platform, evidence, clock, recorder.pieces)
+    evidence_s = settings.responder.evidence_s
+    witness = Witness(platform, evidence, clock, recorder.pieces, volatile_s=evidence_s)
     course = Course(
         platform, store, witness, clock, ttl_s=settings.responder.ttl_s, stopping=stopping
     )

@@ -148,4 +148,5 @@ class Post:
             "PLIMSOLL_RESPONDER__HOST": HOST,
             "PLIMSOLL_RESPONDER__DOCKER_HOST": self.docker_host,
             "PLIMSOLL_RESPONDER__RUNTIME_TIMEOUT_S": str(self.timeout_s),
+            "PLIMSOLL_RESPONDER__EVIDENCE_S": str(PATIENCE_S),  # a busy machine is slow to look
         }

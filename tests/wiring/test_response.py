@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,23 @@ def test_evidence_that_cannot_be_kept_is_said_and_holds_nothing_up(
     acted = desk.told()[0]
     assert acted.verified
     assert all("not in the evidence store" in s.detail for s in acted.submissions)
+
+
+def test_evidence_that_is_slow_to_come_does_not_hold_up_the_act(desk: Desk) -> None:
+    """A second is what an attacker gets for it, not a minute."""
+    released = threading.Event()
+
+    class Slow(Simulated):
+        def evidence(self, subject: str, phase: Phase) -> Iterator[Piece]:
+            yield Piece("flows", b"[]")
+            released.wait(60)
+            yield Piece("processes", b"[]")
+
+    witness = Witness(Slow(desk.memory), desk.evidence, desk.clock, volatile_s=0.2)
+    found = {one.kind: one.detail for one in witness.look(order(), Phase.VOLATILE)}
+    released.set()
+    assert found.keys() == {"flows", "missing"}
+    assert "not there within 0.2 s" in found["missing"]
 
 
 def test_a_recorder_without_kafka_costs_only_its_own_piece(desk: Desk) -> None:
