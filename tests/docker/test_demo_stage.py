@@ -16,7 +16,7 @@ from infra.demo.machine import Run
 from infra.demo.remote import RemoteHosts
 from infra.demo.stories import STORIES, begin
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 LEAKED_BYTES = 6_000_000
 
 
