@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from infra.demo.machine import ENGINE
+from infra.demo.stories import lineage
 from infra.kafka import KafkaServer
 from streams.settings import Settings, load
 
@@ -27,14 +28,19 @@ mode = "enforce"
 
 [[rules]]
 levels = ["compromised"]
-lineages = ["local/{run}/*"]
+lineages = ["{lineage}"]
 action = "isolate"
 
 [[rules]]
 levels = ["corrupted"]
-lineages = ["local/{run}/*"]
+lineages = ["{lineage}"]
 action = "redeploy"
 """
+
+
+def policy(run: str) -> str:
+    """The policy file of one run."""
+    return POLICY.replace("{lineage}", lineage(run, "*"))
 
 
 class DeploymentFailed(RuntimeError):
@@ -52,7 +58,7 @@ class Deployment:
         self.log = kept / "plimsoll-up.log"
         self._scratch, self._kept = scratch, kept
         self._policy = scratch / "policy.toml"
-        self._policy.write_text(POLICY.replace("{run}", run))
+        self._policy.write_text(policy(run))
         self._up: subprocess.Popen[bytes] | None = None
         self._open = ExitStack()
 

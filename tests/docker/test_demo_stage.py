@@ -88,6 +88,15 @@ def test_who_is_born_after_a_direction_passes_it_over(scene: Set) -> None:
     assert scene.memory_bytes(actor) < LEAKED_BYTES
 
 
+def test_a_container_that_somebody_ended_is_missed(scene: Set) -> None:
+    """An engine that is restarted ends them all: without them there is nothing to tell."""
+    actor = scene.troupe.actor("search", 3)
+    scene.client.api.kill(actor.subject)
+    assert scene.troupe.absent() == [actor.name]
+    scene.client.api.start(actor.subject)
+    assert scene.troupe.absent() == []
+
+
 def test_nothing_of_it_stays(scene: Set) -> None:
     """What is left on the reader's machine is the worst thing that a demo can do."""
     assert machine.leftovers(scene.client, scene.run)
