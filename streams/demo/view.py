@@ -41,6 +41,7 @@ class View:
 
     console: Console
     notes: Notes
+    time_is: str = "simulated"
     live: Live | None = None
     doing: str = ""
     _said: set[str] = field(default_factory=set)
@@ -124,7 +125,7 @@ class View:
     # ---- picture ----------------------------------------------------------------------------
 
     def _picture(self, now_ns: int) -> RenderableType:
-        title = f"Plimsoll · {_clock(now_ns)} UTC (simulated) · {self.doing}"
+        title = f"Plimsoll · {_clock(now_ns)} UTC ({self.time_is}) · {self.doing}"
         events = Group(*self._lines) if self._lines else Text("nothing to report", style="dim")
         return Group(
             Panel(self._images(), title=title, title_align="left", border_style="blue"),
