@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from models.records.facts import (
 )
 from models.records.inventory import State
 from producers.settings import load
+from producers.sources.docker import watch
+from producers.sources.docker.identity import Known, known_of
+from producers.sources.docker.layers import layers_of
 from producers.sources.docker.programs import STRANGER_NS, Programs
 from producers.sources.docker.source import DockerSource
 from producers.sources.docker.stats import reading_of
@@ -343,6 +347,64 @@ def test_image_files_that_change_or_vanish_are_told_and_the_engines_own_are_not(
     }  # fmt: skip  # a table
     sh(container, "rm /var/new/data")
     collecting.until(lambda: told()["/var/new/data"] is Change.DELETED, "it was removed again")
+
+
+def test_layers_that_the_engine_does_not_tell_are_found_by_the_mounts(
+    docker_engine: TestEngine, image: str, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker with containerd's image store names none, nor does Podman: without them no file
+    and no dropped program would be told from the image's own.
+    """
+    told = docker_engine.run(image)
+    layers = told.attrs["GraphDriver"]["Data"]
+    upper, lowers = layers_of(Path("/"), told.attrs["State"]["Pid"])
+    assert upper == Path(layers["UpperDir"])
+    assert [one.resolve() for one in lowers] == list(map(Path, layers["LowerDir"].split(":")))
+
+    def without(*given: Any) -> Known:
+        return replace(known_of(*given), upper=None, lowers=())
+
+    monkeypatch.setattr(watch, "known_of", without)
+    container = docker_engine.run(image)
+    sh(container, "mkdir /tmp/x; cp /bin/busybox /tmp/x/busybox; rm /bin/tool")
+    container.exec_run(["/tmp/x/busybox", "sleep", "1000"], detach=True)
+
+    def found() -> dict[str, Change]:
+        return {one.path: one.change for one in collecting.of(container.id, FileChange)}
+
+    def programs() -> dict[str, bool | None]:
+        return {one.executable: one.in_image for one in collecting.of(container.id, Program)}
+
+    collecting.until(lambda: len(found()) == 2, "two changes")
+    assert found() == {"/tmp/x/busybox": Change.ADDED, "/bin/tool": Change.DELETED}
+    collecting.until(lambda: len(programs()) == 2, "two programs")
+    assert programs() == {"/bin/busybox": True, "/tmp/x/busybox": False}
+
+
+def test_samples_may_be_taken_more_often_than_frames_are_sent(
+    docker_engine: TestEngine, image: str, tmp_path: Path
+) -> None:
+    """A frame less a second is cheaper for Kafka; a burst still shows."""
+    container = docker_engine.run(image)
+    assert container.id is not None
+    subject = container.id
+    often = Collecting(tmp_path, sample_period_s=0.1, frame_interval_s=3.0)
+
+    times: list[int] = []
+    ends_s = time.monotonic() + 60
+    try:
+        while len(times) < 3:
+            assert time.monotonic() < ends_s, "no frame with several samples of it"
+            for frame in often.source.poll():
+                samples = frame.samples
+                if subject in samples.subjects:
+                    mine = samples.index == samples.subjects.index(subject)
+                    times = list(samples.times_ns[mine].tolist())
+            time.sleep(0.1)
+        assert times == sorted(set(times))
+        assert often.source._interval_s == pytest.approx(3.0)
+    finally:
+        often.source.close()
 
 
 def test_an_exec_is_told_without_the_secrets_on_its_line(

@@ -17,6 +17,7 @@ from typing import Final, TextIO
 from models.records.facts import Program
 from producers.pace import Every
 from producers.sources.docker.identity import Known
+from producers.sources.docker.layers import unescaped
 from producers.sources.docker.secrecy import printable
 
 REFRESH_NS: Final = 60 * 10**9
@@ -30,8 +31,6 @@ _DELETED: Final = " (deleted)"
 STRANGER_NS: Final = 10 * 10**9
 """So long a process in a container that we don't know may become known; then it is taken for
 one of the host's, such as those of another engine."""
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-"""How the kernel prints blanks and backslashes in the names of mounts."""
 _KERNEL: Final = "\0kernel"
 _CHUNK: Final = 1 << 20
 
@@ -222,7 +221,7 @@ class Programs:
             with self._opened(pid, "mountinfo") as file:
                 for line in file:
                     fields, _, tail = line.partition(" - ")
-                    point = _OCTAL.sub(_byte, fields.split(" ")[4])
+                    point = unescaped(fields.split(" ")[4])
                     inside = path == point or path.startswith(point.rstrip("/") + "/")
                     if inside and len(point) >= len(best or ""):
                         best, kind = point, tail.split(" ")[0]
@@ -249,10 +248,6 @@ class Programs:
             return sha256_of(path, follow=True)
         except OSError:
             return ""
-
-
-def _byte(found: re.Match[str]) -> str:
-    return chr(int(found[1], 8))
 
 
 def sha256_of(path: str, *, follow: bool = False, folder: int | None = None) -> str:

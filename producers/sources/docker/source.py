@@ -89,7 +89,7 @@ class DockerSource:
         self._here = Here(settings.scope, machine_id(root))
         self._subject = f"{HOST_PREFIX}{self._here.host}"
         own = OwnActs(settings.data_dir / "acting")
-        self._watch = Watch(told.docker_host, self._here, secrecy, own, clock)
+        self._watch = Watch(told.docker_host, root, self._here, secrecy, own, clock)
         self._cgroups, self._host = Cgroups(root), Host(root)
         self._stats = StatsThread(self._watch.stats, clock, told.sample_period_s)
         self._meters: dict[str, Meter] = {}

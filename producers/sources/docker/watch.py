@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import docker
@@ -35,6 +36,7 @@ from producers.sources.docker.events import (
     observation_of,
 )
 from producers.sources.docker.identity import Here, Known, known_of
+from producers.sources.docker.layers import layers_of
 from producers.sources.docker.secrecy import Secrecy
 
 ANSWER_S: Final = 4
@@ -67,8 +69,9 @@ class Watch:
     """``containers`` is what is known; ``news`` what happened since it was last asked."""
 
     def __init__(
-        self, docker_host: str, here: Here, secrecy: Secrecy, own: OwnActs, clock: Clock
+        self, docker_host: str, root: Path, here: Here, secrecy: Secrecy, own: OwnActs, clock: Clock
     ) -> None:
+        self._root = root
         self._docker_host, self._here, self._secrecy = docker_host, here, secrecy
         self._own, self._clock = own, clock
         self._known: dict[str, Known] = {}
@@ -288,7 +291,7 @@ class Watch:
         try:
             found = api.inspect_container(container)
             digests = self._image_digests(api, found["Image"])
-            return known_of(found, digests, self._here, self._secrecy, self._clock())
+            known = known_of(found, digests, self._here, self._secrecy, self._clock())
         except NotFound:
             return None
         except STRANGE as problem:
@@ -298,6 +301,10 @@ class Watch:
                 detail = f"{container[:12]}: {_said(problem)}"
                 self._tell(self._coverage("container-not-understood", detail))
             return None
+        if known.alive and known.upper is None:
+            upper, lowers = layers_of(self._root, known.pid)
+            return replace(known, upper=upper, lowers=lowers)
+        return known
 
     def _image_digests(self, api: Any, image: str) -> tuple[str, ...]:
         if image not in self._digests:
