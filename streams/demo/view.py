@@ -111,13 +111,17 @@ class View:
             (verdict.name or verdict.subject[:12], "bold"), f": {why}",
         )  # fmt: skip  # reads as the line does
 
+    def _name(self, subject: str) -> str:
+        named = (f.verdict.name for f in self.notes.findings if f.verdict.subject == subject)
+        return next(filter(None, named), subject[:12])
+
     def _outcome(self, outcome: Outcome) -> Text:
         style = "cyan" if outcome.status is Status.DONE else "bold red"
         proof = {True: ", verified", False: ", NOT verified", None: ""}
         return Text.assemble(
             (_clock(outcome.at_ns), "dim"), " ",
             (f"{outcome.action.value} {outcome.status.value}", style), " ",
-            (outcome.subject[:12], "bold"),
+            (self._name(outcome.subject), "bold"),
             proof[outcome.verified],
             f": {outcome.detail}" if outcome.detail else "",
         )  # fmt: skip  # reads as the line does
