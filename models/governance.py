@@ -29,6 +29,8 @@ MOST_INCIDENTS: Final = 5_000
 """More at once say nothing that these do not; the rest is noted, and alerted by level."""
 OVERDUE_NS: Final = 120 * SECOND_NS
 """An act whose time ran out and whose responder has not said so for this long is over."""
+OVER_S: Final = 7 * 86_400.0
+"""A finding may come again for as long as telemetry is kept to be judged again."""
 FALLEN_TOGETHER: Final = 3
 """So many containers of one host, suspect at once, speak for the host itself."""
 
@@ -87,7 +89,7 @@ def _opened(ledger: Ledger, state: GovernorState, finding: Finding) -> Incident 
     if finding.verdict.level is Level.QUIET:
         return None
     incident = opened(finding, ledger.now_ns)
-    if incident.uid in ledger.incidents:
+    if incident.uid in ledger.incidents or incident.uid in ledger.over:
         return None  # it was closed already; the finding came again
     word = standing(state, Verb.SUPPRESS, incident, ledger.now_ns)
     if word is not None:
@@ -104,7 +106,7 @@ def _opened(ledger: Ledger, state: GovernorState, finding: Finding) -> Incident 
 def _made_room(ledger: Ledger) -> bool:
     over = [one for one in ledger.incidents.values() if not one.open and not one.holding]
     for one in sorted(over, key=lambda one: one.closed_ns)[:1]:
-        del ledger.incidents[one.uid]
+        ledger.forget(one)
     return bool(over)
 
 
@@ -158,7 +160,10 @@ def _pass_time(ledger: Ledger) -> None:
         if incident.open:
             _close_if_quiet(ledger, incident)
         elif _forgotten(ledger, incident) and not ledger.tells(uid):
-            del ledger.incidents[uid]
+            ledger.forget(incident)
+    for uid, closed_ns in list(ledger.over.items()):
+        if _passed(ledger.now_ns, closed_ns, OVER_S):
+            del ledger.over[uid]
     for key, word in list(ledger.words.items()):
         if word.until_ns and word.until_ns <= ledger.now_ns:
             del ledger.words[key]

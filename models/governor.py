@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,7 +21,8 @@ class GovernorState:
     """``now_ns`` is the time that the findings topic has told so far, by ticks and findings:
     the same for everyone who reads it. ``words`` are those in force by what they are about
     (``switch``, ``hold/TARGET``, ``suppress/TARGET``); ``heard`` the recently answered ones,
-    by uid; ``acted_ns`` the times of the last hour's acts.
+    by uid; ``acted_ns`` the times of the last hour's acts; ``over`` the incidents that
+    ordered something and are forgotten but for that, by uid, with when they were closed.
     """
 
     now_ns: int = 0
@@ -29,6 +30,7 @@ class GovernorState:
     heard: dict[str, int] = field(default_factory=dict)
     acted_ns: tuple[int, ...] = ()
     incidents: Mapping[str, Incident] = field(default_factory=dict)
+    over: dict[str, int] = field(default_factory=dict)
 
     def open_on(self, scope: str, subject: str) -> Incident | None:
         """The open incident of a subject; there is at most one."""
@@ -38,17 +40,26 @@ class GovernorState:
         return None
 
 
+def in_order(incidents: Iterable[Incident]) -> dict[str, Incident]:
+    """By uid, the first opened first: live as after a restart, so that guards let the same
+    ones through.
+    """
+    ordered = sorted(incidents, key=lambda one: (one.opened_ns, one.uid))
+    return {incident.uid: incident for incident in ordered}
+
+
 @dataclass(frozen=True, slots=True)
 class _Globals:
     now_ns: int
     words: dict[str, Word]
     heard: dict[str, int]
     acted_ns: tuple[int, ...]
+    over: dict[str, int] = field(default_factory=dict)
 
 
 def pack(state: GovernorState) -> dict[str, bytes]:
     """Row name → body: one for what is global, one for each incident."""
-    whole = _Globals(state.now_ns, state.words, state.heard, state.acted_ns)
+    whole = _Globals(state.now_ns, state.words, state.heard, state.acted_ns, state.over)
     rows = {INCIDENT + uid: encode(incident) for uid, incident in state.incidents.items()}
     return {GLOBALS: encode(whole), **rows}
 
@@ -56,10 +67,10 @@ def pack(state: GovernorState) -> dict[str, bytes]:
 def unpack(rows: Mapping[str, bytes]) -> GovernorState:
     """The state of these rows. Raises: MalformedRecord when they are not what pack made."""
     whole = decode(_Globals, rows.get(GLOBALS))
-    found = (decode(Incident, body) for name, body in sorted(rows.items()) if name != GLOBALS)
+    found = (decode(Incident, body) for name, body in rows.items() if name != GLOBALS)
     return GovernorState(
         whole.now_ns, whole.words, whole.heard, whole.acted_ns,
-        {incident.uid: incident for incident in found},
+        in_order(found), whole.over,
     )  # fmt: skip  # as the fields lie
 
 

@@ -78,6 +78,11 @@ class Act:
         return self.done or self.order.action
 
     @property
+    def stands(self) -> bool:
+        """It was done, or may be in a moment."""
+        return self.answer in (Answer.WAITING, Answer.DONE)
+
+    @property
     def holds(self) -> bool:
         """The subject is out of service by this act, or may be in a moment. An order that
         nobody answered, or that failed half-way, may have been carried out all the same.

@@ -10,7 +10,7 @@ from typing import Final
 
 from models.alert import Alert, alert_of
 from models.evidence import Head, content_hash, exhibit_hash
-from models.governor import HOUR_NS, GovernorState
+from models.governor import HOUR_NS, GovernorState, in_order
 from models.guards import PAST, Case, Refusal, refusal
 from models.incident import Act, Answer, Incident, order_uid, saying, stage_of, with_act
 from models.policy import CONTAINING, Mode, Policy
@@ -65,6 +65,7 @@ class Ledger:
         self.words: dict[str, Word] = dict(state.words)
         self.heard: dict[str, int] = dict(state.heard)
         self.incidents: dict[str, Incident] = dict(state.incidents)
+        self.over: dict[str, int] = dict(state.over)
         self.control: list[Control] = []
         self.notes: list[Note] = []
         self._told_ns = state.now_ns
@@ -75,7 +76,9 @@ class Ledger:
 
     def state(self) -> GovernorState:
         recent = tuple(at for at in self._acted_ns if at > self.now_ns - HOUR_NS)
-        return GovernorState(self._told_ns, self.words, self.heard, recent, self.incidents)
+        return GovernorState(
+            self._told_ns, self.words, self.heard, recent, self.incidents, self.over
+        )
 
     def moved(self, told_ns: int) -> None:
         """Time went on, as the findings topic tells it."""
@@ -86,10 +89,21 @@ class Ledger:
     def put(self, incident: Incident, *, tell: bool = False) -> Incident:
         """Keep a changed incident; ``tell`` lets an alert say so at the end of the step."""
         kept = replace(incident, stage=stage_of(incident))
+        known = kept.uid in self.incidents
         self.incidents[kept.uid] = kept
+        if not known:
+            self.incidents = in_order(self.incidents.values())
         if tell:
             self._to_tell[kept.uid] = None
         return kept
+
+    def forget(self, incident: Incident) -> None:
+        """All but that it ordered something: opened anew by the same finding, it would give
+        other orders the same ids.
+        """
+        del self.incidents[incident.uid]
+        if incident.steps:
+            self.over[incident.uid] = incident.closed_ns
 
     def tells(self, uid: str) -> bool:
         """Whether an alert of this incident is due at the end of the step."""

@@ -104,6 +104,8 @@ def try_again(ledger: Ledger, incident: Incident, act: Act, why: str) -> Inciden
         return ledger.say(incident, remark)
     if action in UNDOING or not incident.open:
         return ledger.say(incident, why)
+    if any(other.stands for other in incident.acts if other.order.action is action):
+        return ledger.say(incident, why)  # it was ordered once more already
     if _failures(incident.acts, action) >= TRIES:
         return ledger.say(incident, f"{why}; tried {TRIES} times, act by hand")
     # In mode approve a person has approved this very act already.

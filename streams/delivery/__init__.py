@@ -7,6 +7,7 @@
                  │                                                               │
                  └── commit: outputs durable → state durable → offsets ◄─────────┘
 
+An agent of several topics takes ``stream.merged()``: all of them as one log (``merge``).
 ``recovery`` reads tables back without losing or hanging, ``continuity`` notices a hole,
 ``rejected`` keeps what cannot be used, ``lease`` keeps a worker whose session is over from
 writing, ``watchdog`` ends a worker that stands still. ``app.make_app`` puts it together.

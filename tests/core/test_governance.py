@@ -92,6 +92,31 @@ def test_a_finding_that_came_again_changes_nothing() -> None:
     assert again.state.incidents == before.incidents
 
 
+def test_a_finding_that_comes_again_long_after_does_not_open_its_incident_anew() -> None:
+    """Its orders would have the ids of those of then, and be refused as replayed."""
+    bench = Bench()
+    bench.take(finding())
+    bench.take(outcome(bench.orders[0]))
+    bench.take(outcome(bench.orders[0], Status.RELEASED, 3600, stage="released"))
+    bench.take(tick(8000), tick(12000))
+    assert not bench.state.incidents
+
+    bench.take(finding())
+    assert not bench.state.incidents
+    bench.take(tick(8 * 86_400))
+    assert not bench.state.over  # telemetry so old is nowhere to be judged again
+
+
+def test_what_was_ordered_once_more_is_not_ordered_again_when_the_first_fails_late() -> None:
+    """A responder that wakes up answers all it slept through."""
+    bench = Bench()
+    bench.take(finding(), tick(50))
+    assert len(bench.orders) == 2
+
+    bench.take(outcome(bench.orders[0], Status.FAILED, 51))
+    assert len(bench.orders) == 2
+
+
 # ---- guards -------------------------------------------------------------------------------
 
 

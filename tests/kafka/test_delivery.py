@@ -59,6 +59,7 @@ def test_a_worker_that_joins_and_leaves_loses_nothing(new_trial: NewTrial) -> No
         trial.until_outputs(100)
         second = trial.start()
         trial.produce(1000)
+        trial.until_joined(2)
         trial.until_outputs(1000)
         second.send_signal(signal.SIGTERM)
         assert trial.until_ended(second) == 0

@@ -28,7 +28,7 @@ from models.words import WordAnswer
 from streams import keys
 from streams.alerts import unwrapped
 from streams.keys import Role, Signer, TrustFile
-from tests.core.governing import finding, outcome
+from tests.core.governing import START_NS, finding, outcome
 from tests.fixtures_kafka import TestKafka
 
 PATIENCE_S = 60.0
@@ -51,8 +51,9 @@ class Stand:
         )
         self.began_s = time.time()
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    def worker(self, commit_interval_s: float = 0.5) -> subprocess.Popen[bytes]:
         ours = {
+            "GOVERNOR__COMMIT_INTERVAL_S": str(commit_interval_s),
             "KAFKA__BOOTSTRAP": self.kafka.bootstrap, "DATA_DIR": str(self.directory),
             "TOPIC_PREFIX": self.topics.prefix, "GOVERNOR__SESSION_TIMEOUT_S": "6",
             "GOVERNOR__GROUP": f"{self.topics.prefix}governor",
@@ -80,10 +81,9 @@ class Stand:
     # ---- in -------------------------------------------------------------------------------
 
     def find(self, level: Level = Level.COMPROMISED, container: int = 1) -> Finding:
-        """A finding of now, written to the findings topic."""
-        from tests.core.governing import START_NS
-
-        found = finding(level, time.time() - START_NS / 1e9, container=container)
+        """A finding of now, of an image of the container's own, written to its topic."""
+        at_s, lineage = time.time() - START_NS / 1e9, f"registry/shop/cart-{container}"
+        found = finding(level, at_s, container=container, lineage=lineage)
         self._write(self.topics.findings, encode(found), "finding")
         return found
 
@@ -166,13 +166,13 @@ def test_a_governor_killed_in_the_middle_of_an_incident_is_followed_by_the_other
     stand: Stand,
 ) -> None:
     """A standby that forgot would isolate again, or never release; both are outages."""
-    first = stand.worker()
+    first = stand.worker(commit_interval_s=60)  # all it does is done again by the other
     stand.find()
     (isolate,) = stand.await_(stand.orders)
     second = stand.worker()
     first.send_signal(signal.SIGKILL)
     stand.find(Level.SUSPECT)  # comes while nobody is there
-    stand.answer(outcome(isolate, at_s=time.time() - 1_790_000_000))
+    stand.answer(outcome(isolate, at_s=time.time() - START_NS / 1e9))
 
     contained = stand.await_(lambda: [a for a in stand.alerts() if _stage(a) == "contained"])
     assert contained[-1]["finding_info"]["uid"] == isolate.incident
@@ -181,7 +181,7 @@ def test_a_governor_killed_in_the_middle_of_an_incident_is_followed_by_the_other
     release = stand.await_(lambda: [o for o in stand.orders() if o.action is Action.RELEASE])[0]
     third = stand.worker()
     second.send_signal(signal.SIGKILL)
-    stand.answer(outcome(release, Status.RELEASED, time.time() - 1_790_000_000, stage="released"))
+    stand.answer(outcome(release, Status.RELEASED, time.time() - START_NS / 1e9, stage="released"))
     stand.await_(lambda: [a for a in stand.alerts() if _stage(a) == "released"])
 
     assert stand.answers()[said.uid].accepted
@@ -191,6 +191,24 @@ def test_a_governor_killed_in_the_middle_of_an_incident_is_followed_by_the_other
     assert _chain_holds(stand, isolate.incident)
     third.send_signal(signal.SIGTERM)
     assert third.wait(30) == 0, stand.said()
+
+
+def test_findings_and_words_count_in_the_order_in_which_they_were_written(stand: Stand) -> None:
+    """A governor that takes over finds them all at once, in topics of their own: whoever has
+    stopped orders must not see one given because findings were fetched first.
+    """
+    allowed = [stand.find(container=1), stand.find(container=2)]
+    stand.say(Verb.STOP)
+    for number in range(3, 40):
+        stand.find(container=number)
+    stand.say(Verb.RESUME)
+    allowed.append(stand.find(container=40))
+    stand.worker()
+    last = allowed[-1].verdict.subject
+    stand.await_(lambda: [order for order in stand.orders() if order.subject == last])
+
+    ordered = {order.subject for order in stand.orders()}
+    assert ordered == {one.verdict.subject for one in allowed}
 
 
 def test_what_is_not_trusted_is_kept_with_its_reason_and_changes_nothing(stand: Stand) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from models.contract import PARTITIONER
 from models.records.codec import decode
@@ -135,6 +136,10 @@ class Trial:
     def until_committed(self, timeout_s: float = 60.0) -> None:
         self.until(self.committed_to_the_end, "all offsets committed", timeout_s)
 
+    def until_joined(self, members: int, timeout_s: float = 60.0) -> None:
+        """So many workers share the partitions, and no rebalance is under way."""
+        self.until(lambda: self._shared_by() == members, f"{members} members", timeout_s)
+
     def until_ended(self, process: subprocess.Popen[bytes], timeout_s: float = 40.0) -> int:
         self.until(lambda: process.poll() is not None, "the worker's end", timeout_s)
         return int(process.returncode)
@@ -190,6 +195,12 @@ class Trial:
             committed = {c.partition: c.offset for c in reader.committed(places, 10)}
             ends = Counter(partition for partition, _, _ in self.made)
             return all(committed[p] == end for p, end in ends.items())
+
+    def _shared_by(self) -> int:
+        """How many members the group has, 0 while it is rebalancing."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        group = admin.describe_consumer_groups([self.group])[self.group].result(10)
+        return len(group.members) if group.state is ConsumerGroupState.STABLE else 0
 
     def _ends(self, topic: str) -> int:
         with self._reader() as reader:
