@@ -18,7 +18,8 @@ from typing import Any, Final, Self
 
 from pyroute2 import IPRoute, netns
 
-from infra.demo.machine import DemoUnavailable, whole
+from infra.demo.interruptions import whole
+from infra.demo.machine import DemoUnavailable
 
 NETWORKS: Final = tuple(ipaddress.IPv4Network("198.51.100.0/24").subnets(new_prefix=26))
 """The first that nobody uses here is taken: several demos may run at once."""
@@ -68,9 +69,7 @@ class RemoteHosts:
     # ---- the network ------------------------------------------------------------------------
 
     def _made(self) -> list[socket.socket]:
-        """Namespace, cable and sockets: not in the main thread, for pyroute2 forks and runs
-        event loops, neither of which survives an interruption in good order.
-        """
+        """Namespace, cable and sockets."""
         netns.create(self.namespace)
         self._connect()
         return self._listen()
