@@ -267,7 +267,9 @@ def _drips(bench: Bench, row: int, image: Image, peers: list[tuple[str, Recent]]
         line = drip.line_bytes(rate, lasted_s)
         if recent.sent_bytes > line:
             sent, most = (reasons.amount(b, "B") for b in (recent.sent_bytes, line))
-            text = f"{recent.text}: {sent} in {lasted_s:.0f} s; usual in all at most {most}"
+            # The first sighting tells of the interval before it.
+            within_s = lasted_s + bench.state.interval_s
+            text = f"{recent.text}: {sent} in {within_s:.0f} s; usual in all at most {most}"
             pieces.append(_made("drip", text, recent.sent_bytes))
     return pieces
 

@@ -43,8 +43,9 @@ def magnitude(at: int, value: float, low: float, high: float, siblings: str, rar
     feature = FEATURES[at]
     now, least, most = restored(at, value, low, high)
     change = "rising, " if rising else ""
+    since = f"for {lasted_s:.0f} s" if lasted_s >= 0.5 else "just now"
     text = (
-        f"{feature.says} {amount(now, feature.unit)}, {change}for {max(lasted_s, 0.0):.0f} s; "
+        f"{feature.says} {amount(now, feature.unit)}, {change}{since}; "
         f"usual {amount(least, feature.unit)} to {amount(most, feature.unit)}; {siblings}"
     )
     return Reason(
