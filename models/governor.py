@@ -105,13 +105,18 @@ def standing_key(word: Word) -> str:
     return SWITCH if word.verb in (Verb.STOP, Verb.RESUME) else f"{word.verb}/{word.target}"
 
 
+def targets(incident: Incident) -> tuple[str, ...]:
+    """What a hold or suppression of it may name: its subject, its image or its group."""
+    group = telemetry_key(incident.scope, incident.lineage, incident.role)
+    named = (incident.subject, incident.name, incident.lineage, group, incident.image)
+    return tuple(filter(None, named))
+
+
 def standing(
     state: GovernorState, verb: Verb, incident: Incident, now_ns: int
 ) -> Word | None:  # fmt: skip  # one line less
-    """The hold or suppression that concerns this subject, its image or its group, if any."""
-    group = telemetry_key(incident.scope, incident.lineage, incident.role)
-    targets = (incident.subject, incident.name, incident.lineage, group, incident.image)
-    for target in filter(None, targets):
+    """The hold or suppression that concerns this incident, if any."""
+    for target in targets(incident):
         word = state.words.get(f"{verb}/{target}")
         if word is not None and word.until_ns > now_ns:
             return word

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from models.governor import SWITCH, standing_key
+from models.governor import SWITCH, standing_key, targets
 from models.guards import Case
 from models.incident import Act, Answer, Incident, Stage
 from models.ledger import SECOND_NS, Control, Ledger, done_word
@@ -190,7 +190,9 @@ def _hold_or_suppress(ledger: Ledger, word: Word, _content: bytes) -> str:
     _check_until(ledger, word)
     _stand(ledger, word)
     what = "no orders" if word.verb is Verb.HOLD else "no new incidents"
-    return f"{what} for {word.target} for {(word.until_ns - ledger.now_ns) / 1e9:.0f} s"
+    known = any(word.target in targets(incident) for incident in ledger.incidents.values())
+    doubt = "" if known else " (no incident is about it: check its spelling)"
+    return f"{what} for {word.target} for {(word.until_ns - ledger.now_ns) / 1e9:.0f} s{doubt}"
 
 
 def _stand(ledger: Ledger, word: Word) -> None:

@@ -368,6 +368,20 @@ def test_the_kill_switch_stops_orders_and_not_releases() -> None:
     assert [c.body for c in bench.control if c.key == "switch"][-1] is None
 
 
+def test_a_hold_on_what_nobody_has_heard_of_says_so() -> None:
+    """It is accepted, for what may come; but mostly it is a slip of the pen."""
+    until_ns = START_NS + 100 * SECOND_NS
+    bench = Bench()
+    bench.take(finding())
+    bench.take(word(Verb.HOLD, "registry/shop/crat", 1, until_ns=until_ns))
+    bench.take(word(Verb.HOLD, "registry/shop/cart", 2, until_ns=until_ns))
+
+    misspelt, right = answers(bench)[-2:]
+    assert misspelt.accepted
+    assert "no incident is about it" in misspelt.detail
+    assert "no incident" not in right.detail
+
+
 @pytest.mark.parametrize(
     "target",
     ["registry/shop/cart", "default/registry/shop/cart/web", subject(1), "cart-1"],
