@@ -65,11 +65,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Forests, each with the event time from which it counts; none yet is fine: the
-    distance then carries alone.
+    """Forests, each with the event time from which it counts; None, or none yet, is fine:
+    the distance then carries alone.
     """
 
-    forests: tuple[tuple[int, Forest], ...] = ()
+    forests: tuple[tuple[int, Forest | None], ...] = ()
 
     def active(self, at_ns: int) -> Forest | None:
         """The forest that counts for an event time: the one that began last."""
@@ -78,7 +78,7 @@ class Models:
 
     def __post_init__(self) -> None:
         for _, forest in self.forests:
-            if forest.trees.features != NAMES:
+            if forest is not None and forest.trees.features != NAMES:
                 raise MalformedRecord(
                     "out-of-range",
                     f"a forest of features {forest.trees.features}: this release judges {NAMES}",

@@ -139,6 +139,12 @@ class Finding:
     def __post_init__(self) -> None:
         checks.time(self.arrived_ns, "arrived_ns")
 
+    @property
+    def rises(self) -> bool:
+        """Whether it is an alarm: its subject rose to *corrupted* or beyond."""
+        level = self.verdict.level
+        return level.rank >= Level.CORRUPTED.rank and level.rank > self.before.rank
+
 
 VERDICT_KINDS: dict[str, type[Verdict | Summary]] = {
     "verdict": Verdict,
