@@ -36,6 +36,8 @@ LISTED: Final = {
     "train": (_WORK, "Train a model on a past window, try it, announce it as a candidate"),
     "models": (_WORK, "List, show, compare, promote, roll back, retire models"),
     "replay": (_WORK, "Judge a past window again with any model, policy or budget"),
+    "explain": (_WORK, "Why a container was found: values, what is normal, siblings, facts"),
+    "baseline": (_WORK, "Show, compare and export what is normal of an image"),
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),

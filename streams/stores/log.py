@@ -67,6 +67,11 @@ class TopicLog:
                     found += [message.timestamp()[1] * _MS] if message is not None else []
         return (min(found), max(found) + _MS) if found else (0, 0)
 
+    def partitions(self) -> int:
+        """How many the topic has."""
+        with _reader(self._config, self._topic) as consumer:
+            return self._partitions(consumer)
+
     def _partitions(self, consumer: Consumer) -> int:
         found = consumer.list_topics(self._topic, timeout=_ASK_S).topics[self._topic]
         if found.error is not None:

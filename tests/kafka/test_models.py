@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,18 +73,22 @@ class Trial:
         self.deployment.until_committed(self.written)
 
     def say(self, *arguments: str, code: int = 0) -> Any:
+        """What a command answers to a machine."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
             "PLIMSOLL_KAFKA__BOOTSTRAP": self.deployment.kafka.bootstrap,
             "PLIMSOLL_TOPIC_PREFIX": self.deployment.topics.prefix,
             "PLIMSOLL_DATA_DIR": str(self.deployment.directory),
             "PLIMSOLL_WORKER__GROUP": self.deployment.group,
         }
-        done = subprocess.run(
-            (sys.executable, "-m", "streams", *arguments, "--json"),
+        return subprocess.run(
+            (sys.executable, "-m", "streams", *arguments),
             env=environment, capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip  # the call in one line
-        assert done.returncode == code, done.stderr + done.stdout
-        return json.loads(done.stdout)
 
     def worker_says(self, what: str, times: int = 1) -> str:
         """The worker's log, once it holds ``what`` so often."""
@@ -272,3 +278,46 @@ def test_without_a_replay_nothing_becomes_active(told: Told) -> None:
     word = trial.say(*gone, "--dry-run")
     assert word["staging"]["rehearsal"]["isolations"] == 1
     assert word["said"] is False
+
+
+def test_explain_tells_why_and_a_replay_shows_what_the_judge_saw(told: Told) -> None:
+    """Somebody has to decide at night whether it was right."""
+    container = told.trial.lineages[0].pods[0].member
+
+    shown = told.trial.say("explain", container.name, "--replay")
+
+    verdict, traits = shown["verdict"], shown["portrait"]["traits"]
+    assert (verdict["subject"], verdict["level"]) == (container.subject, "compromised")
+    assert verdict["model"] == told.first
+    (sent,) = (one for one in traits if one["feature"] == "network_transmit_bytes_per_s")
+    assert sent["value"] > 2 * sent["high"] > 0
+    assert sent["left"] > shown["portrait"]["line"]
+    assert sum(one["forest_share"] for one in traits) == pytest.approx(1.0)
+    assert shown["portrait"]["siblings"] == 3
+
+
+def test_a_baseline_is_shown_in_its_own_units_and_exported(told: Told, tmp_path: Path) -> None:
+    """What can't be read can't be reviewed."""
+    trial, file = told.trial, tmp_path / "web.toml"
+
+    listed = trial.say("baseline", "list")
+    shown = trial.say("baseline", "show", "shop/web")
+
+    assert {one["lineage"] for one in listed} == {"shop/web", "shop/database"}
+    usual = {one["feature"]: one for one in shown["features"]}
+    assert 0.05 < usual["cpu_cores"]["usual"] < 1.0
+    assert usual["cpu_cores"]["low"] <= usual["cpu_cores"]["usual"] <= usual["cpu_cores"]["high"]
+    assert shown["known"] > 0.9
+    assert "peer 203.0.113.20:443" in shown["facts"]
+    assert trial.run("baseline", "export", "shop/web", "--out", str(file)).returncode == 0
+    written = tomllib.loads(file.read_text())
+    assert written["features"].keys() == usual.keys()
+    assert written["facts"] == shown["facts"]
+
+
+def test_one_version_has_nothing_to_differ_from(told: Told) -> None:
+    refused = told.trial.say("baseline", "diff", "shop/web", code=2)
+    unknown = told.trial.say("baseline", "show", "shop/nothing", code=2)
+
+    assert "only one version is known" in refused["error"]["message"]
+    assert "nothing is known of it" in unknown["error"]["message"]
