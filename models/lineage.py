@@ -15,6 +15,7 @@ from models.budget import Tail
 from models.facts import Facts
 from models.features import SIZE, Array
 from models.members import Members
+from models.records.verdict import Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Image:
     for each aspect of how it starts, digests of what was seen. ``sums`` and ``counts`` add
     up the open minute, ``load`` is the nearest that a container came to the line in it.
     ``line``: the evidence from which a magnitude counts; ``lasting``: the largest departure
-    that lasted, in the open block.
+    that lasted, in the open block; ``shadow`` compares a shadow model in the open minute.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Image:
     load: float = 0.0
     line: float = 6.0
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
+    shadow: Shadow | None = None
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())

@@ -108,7 +108,7 @@ class _Cores:
         return self._core
 
     def use(self, roster: Roster) -> None:
-        self._core = replace(self._core, models=Models(roster.active))
+        self._core = replace(self._core, models=Models(roster.active, roster.shadow))
 
 
 # ---- Kafka ------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def _from(before: Core, core: Core, from_ns: int) -> Core:
     """The models of the time up to the window, then those that are asked about."""
     kept = tuple(turn for turn in before.models.forests if turn[0] < from_ns)
     asked = tuple((max(at_ns, from_ns), forest) for at_ns, forest in core.models.forests)
-    return replace(core, models=Models((*kept, *(asked or ((from_ns, None),)))))
+    turns = (*kept, *(asked or ((from_ns, None),)))
+    return replace(core, models=Models(turns, core.models.shadows))
 
 
 def _keep(told: Decided, judged: Judgement, window: tuple[int, int]) -> None:

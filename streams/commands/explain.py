@@ -73,19 +73,13 @@ def _course(settings: Any, target: str, since: str) -> tuple[Any, str]:
 
 def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
     from models.contract import Topics
-    from models.detection import Detection
-    from models.pipeline import Core, Models
     from streams.commands.models import registry_of
     from streams.commands.progress import reading
+    from streams.commands.replay import core_of_the_time
     from streams.explaining import looked_at
     from streams.stores.log import TelemetryLog
-    from streams.stores.models import roster_of
 
-    registry = registry_of(settings)
-    core = Core(
-        Models(roster_of(registry.register, registry.store).active),
-        Detection(budget_alarms_per_day=settings.worker.alarms_per_day),
-    )
+    core = core_of_the_time(settings, registry_of(settings))
     topic = Topics(settings.topic_prefix).telemetry
     with reading("replaying", quiet=quiet) as progress:
         source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)

@@ -62,6 +62,39 @@ def show_one(model: Model, as_json: AsJson = False) -> None:
 
 
 @command.command()
+def compare(
+    one: Annotated[str, typer.Argument(help="The active model (or none).")],
+    other: Annotated[str, typer.Argument(help="The one that is to replace it.")],
+    since: Annotated[
+        str, typer.Option("--from", help="How far back to look: 24h (ago), a date.")
+    ] = "24h",
+    until: Annotated[str, typer.Option(help="Where to stop: now, 1h (ago).")] = "now",
+    again: Annotated[
+        bool, typer.Option("--replay", help="Judge the window with each: alarms, not samples.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Where two models differ, image by image.
+
+    From what workers counted while OTHER was in shadow beside ONE: samples that one forest
+    alone puts past the line and the other does not, and how their surprises correlate. With
+    --replay both judge the window: the alarms that each would raise.
+    """
+    from streams.commands.comparing import by_replay, by_shadow
+    from streams.commands.times import moment
+
+    registry, now_ns = _registry(), time.time_ns()
+    pair = [said if said == "none" else registry.model(said).uid for said in (one, other)]
+    window = (moment(since, now_ns), moment(until, now_ns))
+    rows = (by_replay if again else by_shadow)(_settings(), registry, pair, window)
+    if as_json:
+        print_json({"one": pair[0], "other": pair[1], "images": rows})
+        return
+    hint = "no alarms" if again else f"{pair[1]} was not in shadow beside {pair[0]} then"
+    show(rows, as_json=False, empty=f"{hint}; --replay judges the window with each")
+
+
+@command.command()
 def promote(
     model: Model,
     stage: Annotated[str, typer.Option(help="shadow: beside the active one; active: decides.")],

@@ -93,22 +93,10 @@ class _Job:
 
     def _cores(self) -> tuple[Any, Any]:
         """The core that is asked about, and the one of the time where that differs."""
-        from dataclasses import replace
-
-        from models.detection import Detection
-        from models.pipeline import Core, Models
-        from streams.stores.models import forest_of, roster_of
-
-        detection = Detection(budget_alarms_per_day=self.settings.worker.alarms_per_day)
-        roster = roster_of(self.registry.register, self.registry.store)
-        of_the_time = Core(Models(roster.active), detection)
+        of_the_time = core_of_the_time(self.settings, self.registry)
         if not self.model:
             return of_the_time, None
-        if self.model == "none":
-            return replace(of_the_time, models=Models()), of_the_time
-        manifest = self.registry.model(self.model)
-        forest = forest_of(manifest, self.registry.store.load(manifest.sha256))
-        return replace(of_the_time, models=Models(((0, forest),))), of_the_time
+        return with_model(of_the_time, self.registry, self.model), of_the_time
 
     def rehearsal(self, would: Any, most_isolations: int, key: str) -> Any:
         from collections import Counter
@@ -132,6 +120,30 @@ class _Job:
         from streams.keys import Signer
 
         self.registry.say(rehearsal, Signer.load(self.settings.keys_dir, key))
+
+
+def core_of_the_time(settings: Any, registry: Any) -> Any:
+    """What workers judge with, from the models topic and the settings."""
+    from models.detection import Detection
+    from models.pipeline import Core, Models
+    from streams.stores.models import roster_of
+
+    roster = roster_of(registry.register, registry.store)
+    detection = Detection(budget_alarms_per_day=settings.worker.alarms_per_day)
+    return Core(Models(roster.active, roster.shadow), detection)
+
+
+def with_model(core: Any, registry: Any, model: str) -> Any:
+    """The same with one model all the time; none: without any."""
+    from dataclasses import replace
+
+    from streams.stores.models import forest_of
+
+    asked: tuple[Any, ...] = ()
+    if model != "none":
+        manifest = registry.model(model)
+        asked = ((0, forest_of(manifest, registry.store.load(manifest.sha256))),)
+    return replace(core, models=replace(core.models, forests=asked))
 
 
 def _policy(settings: Any) -> Any:

@@ -347,13 +347,19 @@ class ModelFollower:
                 open_into(self._models, manifest, self._store, self._opened)
         now = self._register.schedule(self._models)
         if now != self._told:
-            self._told = now
-            for turn in now.active[-1:]:
-                log.info("model active", model=turn.model or "none", from_ns=turn.from_ns)
+            before, self._told = self._told or Schedule(), now
+            _log("model active", before.active, now.active)
+            _log("model in shadow", before.shadow, now.shadow)
             self._changed(_roster(now, self._models))
 
     def _turns(self, now: Schedule) -> tuple[Turn, ...]:
         return (*now.active[-MOST_TURNS:], *now.shadow[-MOST_TURNS:])
+
+
+def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
+    for turn in now[-1:]:
+        if before[-1:] != now[-1:]:
+            log.info(what, model=turn.model or "none", from_ns=turn.from_ns)
 
 
 def _refuse(problem: PlimsollError, **about: str) -> None:

@@ -155,6 +155,8 @@ def told(kafka: TestKafka, tmp_path_factory: pytest.TempPathFactory) -> Told:
     with deployment.worker():
         trial.judged()
         story.first_ns = promoted(trial, story.first, 1)
+        trial.say("models", "promote", story.second, "--stage", "shadow", "--from", "+12s")
+        trial.worker_says("model in shadow")
         trial.write(story.first_ns + 90 * SECOND_NS, attack_from_ns=story.first_ns)
         trial.judged()
         story.second_ns = promoted(trial, story.second, 2, ahead_s=150)
@@ -232,7 +234,8 @@ def test_a_replay_gives_what_the_worker_wrote_byte_for_byte(told: Told) -> None:
     """What a replay says of another model means nothing if it differs with the same one."""
     trial, registry = told.trial, told.trial.registry()
     source = TelemetryLog(_kafka(trial.deployment).librdkafka(), trial.deployment.topics.telemetry)
-    models = Models(roster_of(registry.register, registry.store).active)
+    roster = roster_of(registry.register, registry.store)
+    models = Models(roster.active, roster.shadow)
     detection = Detection(budget_alarms_per_day=load().worker.alarms_per_day)
 
     again = replayed(source, Core(models, detection), Policy(), "default", (0, 2**62))
@@ -321,3 +324,18 @@ def test_one_version_has_nothing_to_differ_from(told: Told) -> None:
 
     assert "only one version is known" in refused["error"]["message"]
     assert "nothing is known of it" in unknown["error"]["message"]
+
+
+def test_a_shadow_is_compared_image_by_image_live_and_again(told: Told) -> None:
+    """A successor is chosen by what it would have said here, not by what it did elsewhere."""
+    trial = told.trial
+    window = ("--until", "+1h")
+
+    live = trial.say("models", "compare", told.first, told.second, *window)["images"]
+    again = trial.say("models", "compare", told.first, told.second, "--replay", *window)["images"]
+
+    assert {one["image"].partition("@")[0] for one in live} == {"shop/web", "shop/database"}
+    for one in live:
+        assert one["samples"] > 30
+        assert one["correlation"] > 0.5
+    assert {one["alarms_by_both"] for one in again} == {1}
