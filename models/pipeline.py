@@ -174,8 +174,9 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
     surprises, shadows = _surprises(wave, taken, core)
     for at, (state, arrival) in enumerate(wave):
         batch, shadow = taken[at], shadows[at]
-        beside = core.models.shadow(arrival.record.at_ns)
-        if batch is not None and shadow is not None and beside is not None:
+        if batch is not None and shadow is not None:
+            beside = core.models.shadow(arrival.record.at_ns)
+            assert beside is not None
             tally(state, batch, surprises[at], shadow, beside.trees.uid)
         _conclude(state, arrival, batch, surprises[at], core, judged)
 
