@@ -16,6 +16,7 @@ from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
 from models.pipeline import Core, Models
+from models.records.manifest import Rehearsal
 from models.settings import Kafka
 from models.state import pack, unpack
 from streams.agents import govern, judge
@@ -27,11 +28,12 @@ from streams.delivery.app import (
     outbox_of,
 )
 from streams.delivery.rejected import Rejects
-from streams.keys import Signer, TrustFile
+from streams.keys import Signer, Trust, TrustFile
 from streams.meters import Meters
-from streams.policies import policy_of
+from streams.policies import enforced, policy_of
 from streams.settings import Settings
 from streams.stores.models import ModelFollower, ModelStore, Roster, forest_of
+from streams.stores.registry import Registry
 from streams.tables import Rows
 
 _ASK_S: Final = 15.0
@@ -67,9 +69,10 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
 
     Raises: BrokerUnreachable, ConfigurationError, UntrustedFile (policy or keys).
     """
-    topics, policy = Topics(settings.topic_prefix), policy_of(settings)
+    topics = Topics(settings.topic_prefix)
     signer = Signer.load(settings.keys_dir, settings.governor.signing_key)
     trust = TrustFile(settings.keys_dir, clock)
+    policy = enforced(policy_of(settings), settings, lambda: rehearsals(settings, trust))
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
     packer = Packer()
@@ -87,6 +90,15 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
 
     govern.attach(app, governor_of, topics)
     return app
+
+
+def rehearsals(settings: Settings, trust: Trust) -> list[Rehearsal]:
+    """What past windows came to, as trainers and operators have signed it."""
+    registry = Registry(
+        settings.kafka, Topics(settings.topic_prefix), settings.scope,
+        store=ModelStore(settings.models_dir), trust=trust,
+    )  # fmt: skip  # one line a thought
+    return list(registry.register.rehearsals.values())
 
 
 def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollower:

@@ -102,10 +102,10 @@ class _Job:
         from collections import Counter
 
         from models.records.manifest import Rehearsal
+        from streams.policies import policy_digest
 
         settings = self.settings
-        file = settings.governor.policy_file
-        policy = hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
+        policy = policy_digest(settings)
         identity = f"{self.model}|{policy}|{self.window}|{settings.worker.alarms_per_day}|{key}"
         uid = hashlib.blake2b(f"{identity}|{self.now_ns}".encode(), digest_size=8).hexdigest()
         return Rehearsal(
