@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +81,42 @@ class Trial:
         return json.loads(done.stdout)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
+        return subprocess.run(
+            (sys.executable, "-m", "streams", *arguments),
+            env=self.environment(), capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip  # the call in one line
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
             "PLIMSOLL_KAFKA__BOOTSTRAP": self.deployment.kafka.bootstrap,
             "PLIMSOLL_TOPIC_PREFIX": self.deployment.topics.prefix,
             "PLIMSOLL_DATA_DIR": str(self.deployment.directory),
             "PLIMSOLL_WORKER__GROUP": self.deployment.group,
         }
-        return subprocess.run(
-            (sys.executable, "-m", "streams", *arguments),
-            env=environment, capture_output=True, text=True, timeout=150, check=False,
-        )  # fmt: skip  # the call in one line
+
+    @contextmanager
+    def governor(self) -> Iterator[None]:
+        """One that enforces; nobody carries its orders out."""
+        environment = self.environment() | {
+            "PLIMSOLL_GOVERNOR__MODE": "enforce", "PLIMSOLL_GOVERNOR__WITHOUT_REPLAY": "a trial",
+            "PLIMSOLL_GOVERNOR__GROUP": f"{self.deployment.topics.prefix}governor",
+        }  # fmt: skip  # a table
+        with (self.deployment.directory / "govern.log").open("wb") as log:
+            started = subprocess.Popen(
+                (sys.executable, "-m", "streams", "govern"), env=environment, stdout=log,
+                stderr=log,
+            )  # fmt: skip  # one call
+        try:
+            yield
+        finally:
+            started.terminate()
+            started.wait(30)
+
+    def until(self, holds: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
     def worker_says(self, what: str, times: int = 1) -> str:
         """The worker's log, once it holds ``what`` so often."""
@@ -146,13 +174,17 @@ def told(kafka: TestKafka, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """The whole story once: each test looks at another part of it."""
     directory = tmp_path_factory.mktemp("lifecycle")
     deployment = Deployment(kafka, directory)
-    deployment.kafka.create({f"{deployment.topics.prefix}orders": 1})
+    topics = deployment.topics
+    deployment.kafka.create({
+        topics.orders: 1, topics.outcomes: 1, topics.control: 1, topics.control_state: 1,
+        topics.alerts: 1, topics.evidence: 1,
+    })  # fmt: skip  # one list
     trial = Trial(deployment)
     story = Told(trial)
     trial.write(time.time_ns())
     story.first = trial.say("train")["model"]
     story.second = trial.say("train", "--seed", "7")["model"]
-    with deployment.worker():
+    with deployment.worker(), trial.governor():
         trial.judged()
         story.first_ns = promoted(trial, story.first, 1)
         trial.say("models", "promote", story.second, "--stage", "shadow", "--from", "+12s")
@@ -167,6 +199,7 @@ def told(kafka: TestKafka, tmp_path_factory: pytest.TempPathFactory) -> Told:
         story.end_ns = story.forged_ns + 60 * SECOND_NS
         trial.write(story.end_ns)
         trial.judged()
+        trial.until(lambda: trial.say("incident", "list", "--all"))
     return story
 
 
@@ -184,8 +217,6 @@ def forged(trial: Trial, story: Told) -> int:
     """A model whose file was changed, activated by somebody who may."""
     registry = trial.registry()
     manifest = registry.model(story.second)
-    from dataclasses import replace
-
     content = bytearray(registry.store.load(manifest.sha256))
     content[len(content) // 2] ^= 1
     path = registry.store.path("f" * 64)
@@ -255,7 +286,7 @@ def test_nothing_changed_nothing_differs(told: Told) -> None:
 
     assert done["same"] >= 1
     assert (done["new"], done["gone"]) == ([], [])
-    assert done["orders"]["would"] == {"isolate": 1}
+    assert done["orders"] == {"decided": {"isolate": 1}, "would": {"isolate": 1}}
     assert done["passed"]
 
 
@@ -297,6 +328,33 @@ def test_explain_tells_why_and_a_replay_shows_what_the_judge_saw(told: Told) -> 
     assert sent["left"] > shown["portrait"]["line"]
     assert sum(one["forest_share"] for one in traits) == pytest.approx(1.0)
     assert shown["portrait"]["siblings"] == 3
+
+
+def test_explain_takes_an_incident_too(told: Told) -> None:
+    """An alert names the incident; nobody knows container ids by heart."""
+    (incident,) = told.trial.say("incident", "list", "--all")
+
+    shown = told.trial.say("explain", incident["incident"][:12])
+    text = told.trial.run("explain", incident["incident"]).stdout
+
+    assert shown["incident"] == incident["incident"]
+    assert shown["verdict"]["subject"] == told.trial.lineages[0].pods[0].member.subject
+    for word in ("is compromised", "sent", "usual", "siblings", told.first, "course"):
+        assert word in text
+
+
+def test_the_list_tells_the_stage_of_each(told: Told) -> None:
+    """At a glance: what decides, what waits, what was refused."""
+    trial = told.trial
+
+    listed = {one["model"]: one for one in trial.say("models", "list")["models"]}
+
+    assert listed.keys() == {told.first, told.second, "forest-forged"}
+    assert listed["forest-forged"]["file"] == "missing or changed"
+    assert listed[told.first]["file"] == "as signed"
+    gone = trial.say("models", "retire", told.second, "--dry-run")
+    assert (gone["said"], gone["staging"]["stage"]) == (False, "retired")
+    assert trial.run("models", "show", "forest-forged").returncode == 1
 
 
 def test_a_baseline_is_shown_in_its_own_units_and_exported(told: Told, tmp_path: Path) -> None:
