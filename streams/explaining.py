@@ -13,7 +13,7 @@ from models.portrait import Portrait, portrait
 from models.records.telemetry import Tick
 from models.records.verdict import Verdict
 from models.replay import Recorded, Replay
-from streams.stores.log import TelemetryLog
+from streams.stores.window import TelemetryLog
 
 _LONGEST_NS: Final = 60 * 10**9
 """So much arrival time after a verdict's event time its record may still come."""
@@ -27,7 +27,7 @@ class Course:
 
     @property
     def worst(self) -> Verdict:
-        """The verdict to explain: the first of the highest level."""
+        """The verdict to explain: of the highest level, then score; of equals the first."""
         return max(self.verdicts, key=lambda one: (one.level.rank, one.score, -one.at_ns))
 
 

@@ -25,7 +25,7 @@ from models.records.telemetry import Batch, Tick
 from models.records.verdict import Finding
 from models.replay import Recorded, Replay, Source
 from models.training import fit
-from streams.stores.log import TelemetryLog
+from streams.stores.window import TelemetryLog
 
 MOST_ROWS: Final = 50_000
 LEAST_ROWS: Final = 256

@@ -56,6 +56,6 @@ def rehearsed(shown: Rehearsal) -> str:
     verdict = "passed" if shown.passed else "FAILED"
     return (
         f"{verdict}: {shown.isolations} isolations (at most {shown.most_isolations}) in "
-        f"{shown.samples} samples, {clock(shown.from_ns)} to {clock(shown.until_ns)}, "
+        f"{shown.samples} samples, {clock(shown.from_ns) or 'the beginning'} to {clock(shown.until_ns)}, "
         f"signed by {shown.by}"
     )

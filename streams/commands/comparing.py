@@ -60,7 +60,7 @@ def _alarms(settings: Any, registry: Any, model: str, window: Window) -> dict[st
     from streams.commands.progress import reading
     from streams.commands.replay import core_of_the_time, with_model
     from streams.replaying import replayed
-    from streams.stores.log import TelemetryLog
+    from streams.stores.window import TelemetryLog
 
     then = core_of_the_time(settings, registry)
     topic = Topics(settings.topic_prefix).telemetry

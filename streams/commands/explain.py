@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Why a container was found: what was measured, what is normal, what its siblings do.
 
-    Told is the first verdict of the highest level. With --replay every feature is shown as
+    Told is the strongest verdict. With --replay every feature is shown as
     the judge saw it then, with the forest's part by path attribution.
     """
     from streams.settings import load
@@ -77,7 +77,7 @@ def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
     from streams.commands.progress import reading
     from streams.commands.replay import core_of_the_time
     from streams.explaining import looked_at
-    from streams.stores.log import TelemetryLog
+    from streams.stores.window import TelemetryLog
 
     core = core_of_the_time(settings, registry_of(settings))
     topic = Topics(settings.topic_prefix).telemetry

@@ -53,9 +53,8 @@ def show_one(model: Model, as_json: AsJson = False) -> None:
         for line in card(manifest):
             typer.echo(line)
         for turn in turns:
-            typer.echo(
-                f"  {turn['stage']:9} from {turn['from']}, by {turn['by']} {turn['because']}"
-            )
+            why = "; ".join(filter(None, (turn["because"], turn["replay"])))
+            typer.echo(f"  {turn['stage']:9} from {turn['from']} by {turn['by']}: {why or 'said'}")
         if problem:
             typer.echo(problem, err=True)
     raise typer.Exit(1 if problem else 0)

@@ -79,7 +79,7 @@ class _Job:
         from streams.keys import TrustFile
         from streams.replaying import replayed
         from streams.stores.decided import decided
-        from streams.stores.log import TelemetryLog
+        from streams.stores.window import TelemetryLog
 
         settings, topics = self.settings, Topics(self.settings.topic_prefix)
         with reading("replaying", quiet=quiet) as progress:

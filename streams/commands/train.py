@@ -36,8 +36,8 @@ def command(
     from streams.commands.progress import reading
     from streams.keys import Signer
     from streams.settings import load
-    from streams.stores.log import TelemetryLog
     from streams.stores.models import ModelStore
+    from streams.stores.window import TelemetryLog
 
     settings, now_ns = load(), time.time_ns()
     topics = Topics(settings.topic_prefix)

@@ -15,7 +15,7 @@ from models.lineage import Image, LineageState
 from models.settings import Kafka
 from models.state import pack, unpack
 from streams.delivery.late import Keeper
-from streams.stores.log import TopicLog
+from streams.stores.window import TopicLog
 from streams.tables import Rows
 
 TABLE: Final = "baselines"

@@ -14,7 +14,7 @@ from models.records.verdict import VERDICT_KINDS, Finding, Summary, Verdict
 from models.settings import Kafka
 from streams.keys import Role, Trust
 from streams.replaying import Decided
-from streams.stores.log import TopicLog, kind_of
+from streams.stores.window import TopicLog, kind_of
 
 _AHEAD_NS: Final = 300 * 10**9
 """Event time may be so far ahead of the log's."""

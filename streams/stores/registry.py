@@ -13,7 +13,6 @@ from models.errors import BrokerUnreachable, ConfigurationError, PlimsollError
 from models.records.manifest import Manifest, Rehearsal, Stage, Staging
 from models.settings import Kafka
 from streams.keys import Signer, Trust
-from streams.stores.log import TopicLog
 from streams.stores.models import (
     ModelRecord,
     ModelStore,
@@ -22,6 +21,7 @@ from streams.stores.models import (
     header_of,
     opened_record,
 )
+from streams.stores.window import TopicLog
 
 _FLUSH_S: Final = 15.0
 

@@ -27,9 +27,9 @@ from models.records.verdict import VERDICT_KINDS, Level
 from streams.keys import Signer, TrustFile
 from streams.replaying import replayed
 from streams.settings import load
-from streams.stores.log import TelemetryLog
 from streams.stores.models import ModelStore, roster_of
 from streams.stores.registry import Registry, staging
+from streams.stores.window import TelemetryLog
 from tests.core.fleet import START_NS, Lineage, exfiltration
 from tests.fixtures_kafka import TestKafka
 from tests.kafka.test_judge_worker import PARTITIONS, SECOND_NS, Deployment
