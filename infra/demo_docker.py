@@ -8,6 +8,7 @@ minute. Exit codes: 0 all went right; 1 something went wrong; 2 it can't be told
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -54,6 +55,7 @@ def command(
     machine as it found it; only a directory with logs and reports stays.
     """
     chosen = _chosen(story or [])
+    _attend()
     try:
         document = demo(chosen, console_for(as_json))
     except DemoUnavailable as problem:
@@ -103,7 +105,8 @@ def demo(stories: Sequence[Story], console: Console) -> dict[str, Any]:
             ending = _told(client, run, stories, console)
         finally:
             left = machine.leftovers(client, run)
-            _say(console, f"-- left behind: {', '.join(left) or 'nothing'}; logs in {run.kept}")
+            logs = f"; logs in {run.kept}" if machine.worth_keeping(run) else ""
+            _say(console, f"-- left behind: {', '.join(left) or 'nothing'}{logs}")
     if left:
         raise DeploymentFailed(f"left behind: {', '.join(left)}; remove them by hand")
     wall_s = round(time.monotonic() - began_s, 1)
@@ -113,17 +116,17 @@ def demo(stories: Sequence[Story], console: Console) -> dict[str, Any]:
 
 def _told(client: Any, run: Run, stories: Sequence[Story], console: Console) -> Ending:
     """Set up, tell, look; on the way out, whatever happened, put everything back."""
-    with ExitStack() as undo, _interruptible():
+    with ExitStack() as undo, _deaf_afterwards():
         undo.callback(_say, console, "-- everything is put back")
         undo.enter_context(machine.directory(run.scratch))
         undo.enter_context(machine.flow_accounting())
         _say(console, "-- starting twelve containers, Apache Kafka and all parts of Plimsoll")
         remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
         troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
-        deployment = undo.enter_context(Deployment(run.scratch, run.kept))
+        deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
         taker = _note_taker(deployment)
         undo.callback(taker.close)
-        view = undo.enter_context(View(console, taker.notes))
+        view = undo.enter_context(View(console, taker.notes, "real time"))
         telling = Telling(deployment, troupe, view)
         telling.warm_up()
         telling.train()
@@ -151,18 +154,33 @@ def _reports(deployment: Deployment, told: Sequence[Told], kept: Path) -> list[s
     return written
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C, and what asks us to end, count until the work is done or has failed; from then
-    on everything is being put back, and no second one may come between.
+def _attend() -> None:
+    """Ctrl-C, and what asks us to end, interrupts: the first one, and only until the work is
+    done or has failed. From then on all is being put back, and nothing may come between.
     """
+    ours = os.getpid()
+
+    def interrupted(_number: int, _frame: object) -> NoReturn:
+        if os.getpid() != ours:  # pyroute2 forks to make a namespace: that has nothing to undo
+            os._exit(INTERRUPTED)
+        _deafen()
+        raise KeyboardInterrupt
+
     for number in SIGNALS:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupted)
+
+
+def _deafen() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _deaf_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _deafen()
 
 
 def _chosen(names: Sequence[str]) -> tuple[Story, ...]:

@@ -54,21 +54,31 @@ def build(
     Raises: NoBusybox; docker.errors.APIError when the engine won't.
     """
     image, _ = client.images.build(
-        fileobj=_context(command, files or {}, user), custom_context=True, tag=tag, rm=True,
-        labels=dict(labels or {}),
+        fileobj=_context(command, files or {}, user, labels or {}), custom_context=True,
+        tag=tag, rm=True,
     )  # fmt: skip  # one argument a line reads worse
     assert image.id is not None, "built images have an id"
     return image.id
 
 
-def _context(command: Sequence[str], files: Mapping[str, bytes], user: str) -> io.BytesIO:
-    """A tar archive with everything the engine needs to build."""
-    lines = ["FROM scratch", "ADD root.tar /", "ENV PATH=/bin"]
+def _context(
+    command: Sequence[str], files: Mapping[str, bytes], user: str, labels: Mapping[str, str]
+) -> io.BytesIO:
+    """A tar archive with everything the engine needs to build. Labels come first, so that
+    what is left of a build that did not end bears them too.
+    """
+    lines = ["FROM scratch"]
+    lines += [f"LABEL {_quoted(name)}={_quoted(value)}" for name, value in labels.items()]
+    lines += ["ADD root.tar /", "ENV PATH=/bin"]
     if user:
         lines.append(f"USER {user}")
     lines.append(f"CMD {orjson.dumps(list(command)).decode()}")
     parts = {"Dockerfile": "\n".join(lines).encode(), "root.tar": _root(files)}
     return io.BytesIO(_tar(parts))
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
 
 
 def _root(files: Mapping[str, bytes]) -> bytes:

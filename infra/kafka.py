@@ -114,12 +114,11 @@ class KafkaServer:
         if not (self.directory / "data" / "meta.properties").exists():
             self._format()
         self._process = self._java("kafka.Kafka", str(self._properties))
-        deadline = time.monotonic() + timeout_s
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise KafkaUnavailable(f"the broker did not start:\n{self._last_words()}")
-            time.sleep(0.1)
+        try:
+            self._await(self._process, time.monotonic() + timeout_s)
+        except BaseException:  # an interruption too: nobody else knows of this process
+            self.kill()
+            raise
 
     def stop(self, timeout_s: float = 20.0) -> None:
         """Stop as an operator would; kill when that takes too long."""
@@ -150,6 +149,12 @@ class KafkaServer:
     def _properties(self) -> Path:
         return self.directory / "server.properties"
 
+    def _await(self, process: subprocess.Popen[bytes], deadline_s: float) -> None:
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise KafkaUnavailable(f"the broker did not start:\n{self._last_words()}")
+            time.sleep(0.1)
+
     def _format(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j2.properties").write_text(_LOGGING)
@@ -159,7 +164,11 @@ class KafkaServer:
             "kafka.tools.StorageTool", "format", "--standalone",
             "--cluster-id", _CLUSTER, "--config", str(self._properties),
         )  # fmt: skip  # one line an argument reads worse
-        if tool.wait(60):
+        try:
+            failed = tool.wait(60)
+        finally:
+            tool.kill()
+        if failed:
             raise KafkaUnavailable(f"the log directory was not formatted:\n{self._last_words()}")
 
     def _effective(self) -> dict[str, str]:

@@ -15,8 +15,10 @@ except KafkaUnavailable as reason:
     sys.exit(f"Kafka: {reason}")' || true
 fi
 
-"$here/docker.sh" start || true
+# An engine that was here is in use by others: only one that we had to start is stopped.
+"$here/docker.sh" status >/dev/null 2>&1 && was_here=1 || was_here=
+[ -n "$was_here" ] || "$here/docker.sh" start || true
 "$@"
 status=$?
-"$here/docker.sh" stop || true # only what the start above started
+[ -n "$was_here" ] || "$here/docker.sh" stop || true
 exit "$status"

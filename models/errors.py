@@ -9,6 +9,7 @@
     ├── UntrustedMessage           a signature, key, scope or deadline that does not hold
     ├── BrokenChain                evidence that was changed, lost or reordered
     ├── ConfigurationError         settings that cannot work
+    ├── StoreFailed                a store on disk that cannot be written or read now
     ├── BrokerUnreachable          Kafka did not answer, or refused
     └── ContainerRuntimeError      a container runtime that did not do what was asked
         ├── ContainerGone          the container no longer exists
@@ -75,6 +76,10 @@ class BrokenChain(PlimsollError):
 
 class ConfigurationError(PlimsollError):
     """Settings that cannot work; the message names each one and what is allowed."""
+
+
+class StoreFailed(PlimsollError):
+    """A store on disk that cannot be written or read now; what it holds is as it was."""
 
 
 class BrokerUnreachable(PlimsollError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -14,13 +15,12 @@ from rich.table import Table
 from models.records import encode
 from models.records.facts import Connection
 from models.records.frame import Frame
-from producers.sources.base import Clock, Source
+from producers.sources.base import Source
 
 log = structlog.get_logger("collect")
 
 BREATH_S: Final = 0.2
 """How often the sink is served between two samples."""
-NS: Final = 10**9
 
 
 class Sink(Protocol):
@@ -32,7 +32,6 @@ class Sink(Protocol):
 def run(
     source: Source,
     sink: Sink,
-    clock: Clock,
     period_s: float,
     stop: threading.Event,
     rounds: int = 0,
@@ -40,27 +39,29 @@ def run(
     """Until ``stop``, or until so many polls have brought frames (0: without end).
 
     A source that takes longer than the period is polled as often as it can be; missed
-    samples are not made up for.
+    samples are not made up for. The pace is a steady clock's: one that is set back by an
+    hour must not cost an hour of samples.
     """
-    period_ns = round(period_s * NS)
-    next_ns = clock()
+    next_s = time.monotonic()
     while not stop.is_set():
         frames = source.poll()
         for frame in frames:
             sink.send(frame)
-        rounds -= bool(frames)
-        if rounds == 0:
-            return
-        next_ns += period_ns
-        if next_ns < clock():
-            log.warning("samples-missed", late_s=round((clock() - next_ns) / NS, 3))
-            next_ns = clock()
-        _wait(sink, clock, next_ns, stop)
+        if frames and rounds:
+            rounds -= 1
+            if rounds == 0:
+                return
+        next_s += period_s
+        late_s = time.monotonic() - next_s
+        if late_s > 0:
+            log.warning("samples-missed", late_s=round(late_s, 3))
+            next_s += late_s
+        _wait(sink, next_s, stop)
 
 
-def _wait(sink: Sink, clock: Clock, until_ns: int, stop: threading.Event) -> None:
+def _wait(sink: Sink, until_s: float, stop: threading.Event) -> None:
     sink.serve()
-    while (left_ns := until_ns - clock()) > 0 and not stop.wait(min(left_ns / NS, BREATH_S)):
+    while (left_s := until_s - time.monotonic()) > 0 and not stop.wait(min(left_s, BREATH_S)):
         sink.serve()
 
 

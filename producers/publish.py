@@ -9,7 +9,8 @@ we were killed is sent again: gather knows it by its sequence number.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from models.contract import Topics
 from models.records import encode
 from models.records.frame import Frame
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
+from producers.pace import Every
 from producers.settings import Settings
 from producers.spool import Spool, Spooled
 
@@ -69,7 +71,11 @@ class Flying:
 
 
 class Publisher:
-    """Never blocks and never raises for a Kafka that is away. ``clock`` is ns UTC."""
+    """Never blocks and never raises for a Kafka that is away, or a disk that fails.
+
+    ``clock`` (ns UTC) tells how old a frame is; how long Kafka takes is measured by a steady
+    one, which nobody sets back.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], int], meters: PublishMeters) -> None:
         self._settings, self._clock, self._meters = settings, clock, meters
@@ -80,9 +86,13 @@ class Publisher:
         self._lost = 0
         self._away = bool(self._spool)
         self._sent_number = 0
-        self._allowed, self._allowed_ns = 1.0, clock()
-        self._told_ns = 0
+        self._delivered: set[int] = set()
+        self._allowed, self._allowed_ns = 1.0, time.monotonic_ns()
         self._failed, self._retry_ns = "", 0
+        self._problem = ""
+        self._lost_untold = 0
+        self._waits_told, self._disk_told = Every(TOLD_EVERY_NS), Every(TOLD_EVERY_NS)
+        self._lost_told = Every(TOLD_EVERY_NS)
         self._producer = self._new_producer()
         if self._away:
             log.info("spool-found", frames=len(self._spool), age_s=self._age_s())
@@ -93,12 +103,12 @@ class Publisher:
         told = replace(frame, dropped=frame.dropped + lost) if lost else frame
         body = encode(told)
         if len(body) > MOST_MESSAGE_BYTES - 4_096:
-            self._give_up(1 + told.dropped, "oversized", f"{len(body)} bytes")
+            self._give_up([told.dropped], "oversized", f"{len(body)} bytes")
             return
         spooled = Spooled(frame.at_ns, told.dropped, frame.host.encode(), body)
         if self._away or not self._give(spooled):
             self._to_disk()
-            self._store([spooled])
+            self._store(spooled)
         self.serve()
 
     def serve(self) -> None:
@@ -106,6 +116,7 @@ class Publisher:
         Call it several times a second.
         """
         self._producer.poll(0)
+        self._forget_delivered()
         if self._failed:
             self._begin_anew()
         elif not self._away and self._overdue():
@@ -116,8 +127,8 @@ class Publisher:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until Kafka has everything; what it has not by then is on disk."""
-        deadline_ns = self._clock() + round(timeout_s * NS)
-        while self.waiting and self._clock() < deadline_ns:
+        ends_s = time.monotonic() + timeout_s
+        while self.waiting and time.monotonic() < ends_s:
             self._producer.poll(0.05)
             self.serve()
         if self._flying and not self._away:
@@ -128,7 +139,11 @@ class Publisher:
     def waiting(self) -> int:
         """Frames that Kafka has not confirmed, on disk or on their way."""
         on_disk = sum(flying.frame.number > 0 for flying in self._flying.values())
-        return len(self._spool) + len(self._flying) - on_disk
+        return self._spooled + len(self._flying) - on_disk
+
+    @property
+    def _spooled(self) -> int:
+        return len(self._spool) - len(self._delivered)
 
     @property
     def away(self) -> bool:
@@ -161,7 +176,7 @@ class Publisher:
             if not isinstance(problem, BufferError):
                 self._failed = str(problem)
             return False
-        self._flying[number] = Flying(frame, self._clock())
+        self._flying[number] = Flying(frame, time.monotonic_ns())
         return True
 
     def _confirmed(self, number: int, error: Any) -> None:
@@ -173,16 +188,26 @@ class Publisher:
             self._meters.sent.inc()
         elif error.code() in _NEVER:
             del self._flying[number]
-            self._give_up(1 + flying.frame.lost, "refused", error.str())
+            self._give_up([flying.frame.lost], "refused", error.str())
         else:
             self._failed = error.str()
             return
         if flying.frame.number:
-            self._spool.remove((flying.frame.number,))
+            self._delivered.add(flying.frame.number)
+
+    def _forget_delivered(self) -> None:
+        """From disk; where that fails it is tried again, and at worst they are sent twice."""
+        if self._delivered:
+            try:
+                self._spool.remove(self._delivered)
+            except sqlite3.Error as problem:
+                self._disk_failed(problem)
+            else:
+                self._delivered.clear()
 
     def _overdue(self) -> bool:
         first = next(iter(self._flying.values()), None)
-        return first is not None and self._clock() - first.given_ns > PATIENCE_NS
+        return first is not None and time.monotonic_ns() - first.given_ns > PATIENCE_NS
 
     def _begin_anew(self) -> None:
         """A frame failed for good: those behind it must not overtake it. All of them go to
@@ -191,11 +216,13 @@ class Publisher:
         log.warning("kafka-refused", topic=self._topic, problem=self._failed)
         self._failed = ""
         self._to_disk()
+        lost = [one.frame.lost for one in self._flying.values() if not one.frame.number]
+        self._give_up(lost, "disk", "refused, and not on disk")
         self._flying.clear()
         self._sent_number = 0
         self._producer.purge()
         self._producer = self._new_producer()
-        self._retry_ns = self._clock() + RETRY_NS
+        self._retry_ns = time.monotonic_ns() + RETRY_NS
 
     # ---- to disk --------------------------------------------------------------------------
 
@@ -204,69 +231,101 @@ class Publisher:
         disk it outlives us.
         """
         if not self._away:
-            log.warning("kafka-away", waiting=len(self._flying),
+            log.warning("kafka-away", waiting=len(self._flying), **self._why(),
                         meanwhile="frames go to the spool")  # fmt: skip  # two lines
         self._away = True
         fresh = [flying for flying in self._flying.values() if not flying.frame.number]
         if not fresh:
             return
-        before = self._spool.last_number()
-        self._store([flying.frame for flying in fresh], spared=_ALL)
-        for flying, stored in zip(fresh, self._spool.after(before, len(fresh)), strict=False):
-            flying.frame = replace(flying.frame, number=stored.number)
-            self._sent_number = stored.number
-
-    def _store(self, frames: list[Spooled], spared: int = 0) -> None:
-        spared = max(spared, *(flying.frame.number for flying in self._flying.values()), 0)
         try:
-            lost = self._spool.add(frames, spared)
+            before = self._spool.last_number()
+            self._spool.add([flying.frame for flying in fresh], spared=_ALL)
+            stored = self._spool.after(before, len(fresh))
         except sqlite3.Error as problem:
-            self._give_up(sum(1 + one.lost for one in frames), "disk", str(problem))
+            self._disk_failed(problem)
             return
-        if lost:
-            self._give_up(lost, "spool-full", f"{self._spool.size_bytes} bytes are kept")
+        for flying, kept in zip(fresh, stored, strict=True):
+            flying.frame = kept
+            self._sent_number = kept.number
 
-    def _give_up(self, count: int, reason: str, detail: str) -> None:
-        """Frames are lost: the next one says so."""
-        self._lost += count
-        self._meters.lost.labels(reason).inc(count)
-        log.error("frames-lost", frames=count, reason=reason, detail=detail)
+    def _store(self, frame: Spooled) -> None:
+        under_way = max((flying.frame.number for flying in self._flying.values()), default=0)
+        try:
+            lost = self._spool.add([frame], under_way)
+        except sqlite3.Error as problem:
+            self._disk_failed(problem)
+            self._give_up([frame.lost], "disk", str(problem))
+            return
+        self._give_up(lost, "spool-full", f"{self._spool.size_bytes} bytes are kept")
+
+    def _disk_failed(self, problem: sqlite3.Error) -> None:
+        if self._disk_told.due(time.monotonic_ns()):
+            log.error(
+                "spool-failed", file=str(self._settings.spool_file), problem=str(problem),
+                todo="make room on that disk: frames are lost while it fails",
+            )  # fmt: skip  # one line a thought
+
+    def _give_up(self, lost: Sequence[int], reason: str, detail: str) -> None:
+        """So many frames, each of which told of so many before it: the next one tells of all."""
+        if not lost:
+            return
+        self._lost += sum(lost) + len(lost)
+        self._meters.lost.labels(reason).inc(len(lost))
+        self._lost_untold += len(lost)
+        if self._lost_told.due(time.monotonic_ns()):
+            untold, self._lost_untold = self._lost_untold, 0
+            log.error("frames-lost", frames=untold, reason=reason, detail=detail)
+
+    def _lost_meanwhile(self) -> dict[str, int]:
+        """What no line has told yet."""
+        untold, self._lost_untold = self._lost_untold, 0
+        return {"more_frames_lost": untold} if untold else {}
 
     def _drain(self) -> None:
         """Send what is on disk, oldest first; with the last of it we are back to normal."""
-        now_ns = self._clock()
+        now_ns = time.monotonic_ns()
         if self._overdue() or now_ns < self._retry_ns:
             return
         rate = self._settings.spool.drain_frames_per_s
         self._allowed += (now_ns - self._allowed_ns) / NS * rate
         self._allowed, self._allowed_ns = min(self._allowed, max(rate, 1.0)), now_ns
-        for frame in self._spool.after(self._sent_number, min(int(self._allowed), MOST_AT_ONCE)):
-            if not self._give(frame):
-                return
+        for frame in self._next(min(int(self._allowed), MOST_AT_ONCE)):
+            if frame.number not in self._delivered:  # which only a failing disk keeps
+                if not self._give(frame):
+                    return
+                self._allowed -= 1.0
             self._sent_number = frame.number
-            self._allowed -= 1.0
-        if not self._spool:
+        if not self._spooled:
             self._away = False
-            self._sent_number = 0
-            log.info("kafka-up-to-date", detail="the spool is empty")
+            self._problem = ""
+            log.info("kafka-up-to-date", detail="the spool is empty", **self._lost_meanwhile())
+
+    def _next(self, most: int) -> list[Spooled]:
+        try:
+            return self._spool.after(self._sent_number, most)
+        except sqlite3.Error as problem:
+            self._disk_failed(problem)
+            return []
 
     # ---- told -----------------------------------------------------------------------------
 
     def _heard(self, error: KafkaError) -> None:
         """What the client says of its connections, which it repeats with every attempt."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
+            self._problem = error.str()
         log.debug("kafka-client", problem=error.str())
 
+    def _why(self) -> dict[str, str]:
+        """What whoever is on call needs to begin with."""
+        return {"bootstrap": self._settings.kafka.bootstrap, "problem": self._problem or "silence"}
+
     def _report(self) -> None:
-        self._meters.spooled.set(len(self._spool))
+        self._meters.spooled.set(self._spooled)
         self._meters.spooled_bytes.set(self._spool.size_bytes)
-        if not self._spool:
-            self._meters.spool_age_s.set(0.0)
-            return
-        now_ns = self._clock()
-        if now_ns - self._told_ns >= TOLD_EVERY_NS:
-            self._told_ns = now_ns
-            self._meters.spool_age_s.set(self._age_s())
-            log.warning("spool-waits", frames=len(self._spool), age_s=self._age_s(),
+        age_s = self._age_s() if self._spooled else 0.0
+        self._meters.spool_age_s.set(age_s)
+        if self._spooled and self._waits_told.due(time.monotonic_ns()):
+            log.warning("spool-waits", frames=self._spooled, age_s=age_s, **self._why(),
                         size_bytes=self._spool.size_bytes)  # fmt: skip  # two lines
 
     def _age_s(self) -> float:

@@ -29,6 +29,7 @@ ELSEWHERE: Final = frozenset(
 """Names in the same file that the other side reads."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Period = Annotated[float, Field(ge=0.05, le=3_600)]
 
 
 class Table(BaseModel):
@@ -39,10 +40,10 @@ class Collect(Table):
     """``plimsoll collect``: one a host."""
 
     source: str = "docker"
-    """The telemetry source, by its name in the entry points ``plimsoll.sources``."""
-    sample_period_s: Seconds = 1.0
+    """The telemetry source: docker, simulated, or one that another package brings."""
+    sample_period_s: Period = 1.0
     """Time between two samples of a container; a burst shorter than this is averaged away."""
-    frame_interval_s: Seconds = 1.0
+    frame_interval_s: Period = 1.0
     """Time between two frames; longer ones cost less and say it later. At least the sample
     period."""
     pool: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "default"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,11 +39,12 @@ class Spool:
     """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
-        """Raises: ConfigurationError when the file can't be used."""
+        """Raises: ConfigurationError when the file can't be used, or another one uses it."""
         self._most_bytes = most_bytes
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+            self._base.execute("PRAGMA locking_mode = EXCLUSIVE")  # two would send each other's
             self._base.execute("PRAGMA auto_vacuum = FULL")  # the disk belongs to the host
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = NORMAL")
@@ -51,8 +52,8 @@ class Spool:
             self._count, self._bytes = self._measure()
         except (OSError, sqlite3.Error) as problem:
             raise ConfigurationError(
-                f"spool {path}: {problem}; name another spool_file, or remove this one "
-                "(what it holds was not sent yet)"
+                f"spool {path}: {problem}; if another collector runs here, end it or name "
+                "another spool_file; else remove this one (what it holds was not sent yet)"
             ) from problem
 
     def __len__(self) -> int:
@@ -72,15 +73,13 @@ class Spool:
         found = self._base.execute("SELECT seq FROM sqlite_sequence").fetchone()
         return int(found[0]) if found else 0
 
-    def add(self, frames: Iterable[Spooled], spared: int = 0) -> int:
-        """Append, and give up the oldest beyond the bound. Returns how many frames that cost
-        (those that they had told of, too). Frames up to number ``spared`` are under way to
-        Kafka and stay.
+    def add(self, frames: Iterable[Spooled], spared: int = 0) -> list[int]:
+        """Append, and give up the oldest beyond the bound: for each of those, how many lost
+        frames it told of. Frames up to number ``spared`` are under way to Kafka and stay.
 
         Raises: sqlite3.Error when the disk takes nothing.
         """
-        with self._base:
-            self._base.execute("BEGIN IMMEDIATE")
+        with self._changing():
             for one in frames:
                 self._base.execute(
                     "INSERT INTO frames (at_ns, lost, key, body) VALUES (?, ?, ?, ?)",
@@ -100,18 +99,29 @@ class Spool:
         return [Spooled(*row) for row in rows]
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """They are delivered."""
-        with self._base:
-            self._base.execute("BEGIN IMMEDIATE")
+        """They are delivered. Raises: sqlite3.Error when the disk takes nothing."""
+        with self._changing():
             for number in numbers:
                 self._delete(number)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """All of it or nothing; what we count is what is there."""
+        before = self._count, self._bytes
+        try:
+            with self._base:
+                self._base.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.Error:
+            self._count, self._bytes = before
+            raise
 
     def close(self) -> None:
         with closing(self._base):
             pass
 
-    def _shrink(self, spared: int) -> int:
-        lost = 0
+    def _shrink(self, spared: int) -> list[int]:
+        given_up: list[int] = []
         while self._bytes > self._most_bytes:
             oldest = self._base.execute(
                 "SELECT number, lost FROM frames WHERE number > ? ORDER BY number LIMIT 1",
@@ -119,9 +129,9 @@ class Spool:
             ).fetchone()
             if oldest is None:
                 break
-            lost += 1 + oldest[1]
+            given_up.append(oldest[1])
             self._delete(oldest[0])
-        return lost
+        return given_up
 
     def _delete(self, number: int) -> None:
         found = self._base.execute(

@@ -58,6 +58,8 @@ def configure_logs(
     logging.basicConfig(level=least, handlers=[handler], force=True)
     for name in ("aiokafka", "faust", "mode", "streams", "urllib3"):
         logging.getLogger(name).setLevel(least)
+    # It warns of each commit that outlasts its interval, which under load most do.
+    logging.getLogger("mode.timers").setLevel(max(least, logging.ERROR))
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:

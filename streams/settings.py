@@ -121,6 +121,9 @@ class Responder(Table):
     for less. It ends by itself, also without Kafka and governor."""
     runtime_timeout_s: Seconds = 10.0
     """An engine that takes longer to answer one call counts as unreachable."""
+    evidence_s: Seconds = 1.0
+    """Evidence that vanishes once we act may hold an act up for this long at most; what is not
+    there by then is left out, and said."""
     metrics_port: Port = 0
     """Prometheus metrics on loopback; 0: none."""
 

@@ -1,8 +1,9 @@
-"""How long from an order to its verified outcome, on the real engine and a real Kafka.
+"""How long from a finding to a verified isolation, on the real engine and a real Kafka.
 
-``python -m infra.bench.isolation --runs 30`` isolates as many containers, one after the
-other, and prints one JSON line: seconds from producing the order to reading the verified
-outcome back (p50, p99), and what the responder itself took of that.
+``python -m infra.bench.isolation --runs 30`` lets a governor and a responder isolate as many
+containers, one after the other, and prints one JSON line (p50 and p99 in seconds): from
+producing the finding to reading its alert, the verified outcome, and the alert that says so;
+and what the responder took of that, by its own word.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,100 +26,147 @@ import docker
 import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from infra import images
 from infra.kafka import KafkaServer
-from models.contract import PARTITIONER, Topics
+from models.contract import KIND_HEADER, Topics
 from models.records.codec import decode, encode
-from models.records.order import Action, Order, Outcome, Status
-from streams import keys
-from streams.keys import Role, Signer
+from models.records.order import Action, Outcome, Status
+from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 
 HOST: Final = "bench"
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
+POLICY: Final = """\
+mode = "enforce"
+
+[guards]
+per_hour = 100000
+"""
+PLIMSOLL: Final = (sys.executable, "-m", "streams")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as made, KafkaServer(Path(made) / "kafka") as kafka:
-        outcomes = measured(Path(made), kafka.bootstrap, runs)
-    whole = np.array([seconds for seconds, _ in outcomes])
-    own = np.array([outcome.took_s for _, outcome in outcomes])
-    line = {
-        "runs": runs,
-        "verified": sum(outcome.verified is True for _, outcome in outcomes),
-        "order_to_outcome_s": {"p50": _at(whole, 50), "p99": _at(whole, 99)},
-        "responder_took_s": {"p50": _at(own, 50), "p99": _at(own, 99)},
+    with (
+        tempfile.TemporaryDirectory() as made,
+        KafkaServer(Path(made) / "kafka") as kafka,
+        _parts(Path(made), kafka.bootstrap),
+        _containers(runs + 1) as subjects,
+    ):
+        line = Line(kafka.bootstrap)
+        # The first one waits for the start, and pays for what is loaded on first use.
+        timed = [line.isolated(number, subject) for number, subject in enumerate(subjects)][1:]
+        line.close()
+    figures = {
+        "alerted": [one.alerted_s for one in timed],
+        "verified": [one.verified_s for one in timed],
+        "verified_alerted": [one.told_s for one in timed],
+        "responder": [one.outcome.took_s for one in timed],
     }
-    sys.stdout.write(orjson.dumps(line).decode() + "\n")
+    told = {f"{name}_s": _percentiles(seconds) for name, seconds in figures.items()}
+    sys.stdout.write(orjson.dumps({"n": len(timed), **told}).decode() + "\n")
 
 
-def measured(directory: Path, bootstrap: str, runs: int) -> list[tuple[float, Outcome]]:
-    topics = Topics("bench.")
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = [NewTopic(topics.orders, 4, 1), NewTopic(topics.outcomes, 1, 1)]
-    for created in admin.create_topics(wanted).values():
-        created.result(20)
-    keys.create(directory / "keys", "governor", Role.GOVERNOR, time.time_ns())
-    signer = Signer.load(directory / "keys", "governor")
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "partitioner": PARTITIONER, "linger.ms": 0}
-    )
-    reader = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "bench", "fetch.wait.max.ms": 10}
-    )
-    reader.assign([TopicPartition(topics.outcomes, 0, 0)])
-    with _responder(directory, bootstrap, topics), _containers(runs + 1) as subjects:
-        # The first one pays for start-up and for what is loaded on first use.
-        found = [_isolated(signer, producer, reader, topics, subject) for subject in subjects]
-    reader.close()
-    return found[1:]
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds since the finding was produced."""
+
+    alerted_s: float
+    verified_s: float
+    told_s: float
+    outcome: Outcome
 
 
-def _isolated(
-    signer: Signer, producer: Producer, reader: Consumer, topics: Topics, subject: str
-) -> tuple[float, Outcome]:
-    now_ns, began = time.time_ns(), time.monotonic()
-    order = Order(
-        uid=uuid.uuid4().hex, scope="default", incident="bench", subject=subject, host=HOST,
-        action=Action.ISOLATE, issued_ns=now_ns, deadline_ns=now_ns + int(PATIENCE_S * 1e9),
+class Line:
+    """Findings in, alerts and outcomes out."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._topics = Topics()
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+        self._reader = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "bench", "fetch.wait.max.ms": 10}
+        )
+        followed = [
+            TopicPartition(topic, part, 0)
+            for topic in (self._topics.alerts, self._topics.outcomes)
+            for part in self._reader.list_topics(topic, 20).topics[topic].partitions
+        ]
+        self._reader.assign(followed)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def isolated(self, number: int, subject: str) -> Timed:
+        """One container, from found to verified. An image each: no guard is in the way."""
+        began_s = time.monotonic()
+        headers: Any = [(KIND_HEADER, b"finding")]
+        self._producer.produce(
+            self._topics.findings, encode(_finding(number, subject)), partition=0, headers=headers
+        )
+        self._producer.flush(10)
+        alerted_s, verified = 0.0, None
+        while (now_s := time.monotonic() - began_s) < PATIENCE_S:
+            message = self._reader.poll(0.2)
+            if message is None or message.error() is not None:
+                continue
+            now_s = time.monotonic() - began_s
+            if message.topic() == self._topics.outcomes:
+                outcome = decode(Outcome, message.value())
+                if outcome.subject == subject and verified is None:
+                    assert (outcome.status, outcome.verified) == (Status.DONE, True), outcome
+                    assert outcome.action is Action.ISOLATE, outcome.action
+                    verified = now_s, outcome
+                continue
+            alert = orjson.loads(message.value() or b"")
+            if alert["resources"][0]["uid"] != subject:
+                continue
+            alerted_s = alerted_s or now_s
+            if verified is not None and any(
+                act["verified"] for act in alert["unmapped"]["actions"]
+            ):
+                return Timed(alerted_s, verified[0], now_s, verified[1])
+        raise TimeoutError(f"{subject[:12]} was not isolated within {PATIENCE_S:.0f} s")
+
+
+def _finding(number: int, subject: str) -> Finding:
+    now_ns = time.time_ns()
+    reason = Reason(Family.PROCESS, Evidence.PROOF, "runs a program that is not in its image")
+    verdict = Verdict(
+        uid=f"v-{number}", scope="default", lineage=f"bench/{number}", role="",
+        image=f"bench/{number}@1", subject=subject, host=HOST, from_ns=now_ns - 10**9,
+        at_ns=now_ns, level=Level.COMPROMISED, score=1.0, families=(Family.PROCESS,),
+        reasons=(reason,), name=f"bench-{number}",
     )  # fmt: skip  # one line an argument reads worse
-    producer.produce(topics.orders, encode(signer.sign(encode(order))), HOST)
-    producer.flush(10)
-    while time.monotonic() - began < PATIENCE_S:
-        message = reader.poll(0.2)
-        if message is None or message.error() is not None:
-            continue
-        outcome = decode(Outcome, message.value())
-        if outcome.order == order.uid:
-            assert outcome.status is Status.DONE, outcome.detail
-            return time.monotonic() - began, outcome
-    raise TimeoutError(f"no outcome of {order.uid} within {PATIENCE_S:.0f} s")
+    return Finding(verdict, Level.QUIET, now_ns)
 
 
 @contextmanager
-def _responder(directory: Path, bootstrap: str, topics: Topics) -> Iterator[None]:
-    environment = {
-        **os.environ,
-        "PLIMSOLL_KAFKA__BOOTSTRAP": bootstrap,
-        "PLIMSOLL_TOPIC_PREFIX": topics.prefix,
-        "PLIMSOLL_DATA_DIR": str(directory / "data"),
-        "PLIMSOLL_KEYS_DIR": str(directory / "keys"),
-        "PLIMSOLL_RESPONDER__HOST": HOST,
+def _parts(directory: Path, bootstrap: str) -> Iterator[None]:
+    """A governor and a responder, under the supervisor that a deployment has."""
+    policy = directory / "policy.toml"
+    policy.write_text(POLICY)
+    ours = {
+        "KAFKA__BOOTSTRAP": bootstrap,
+        "DATA_DIR": str(directory / "data"),
+        "GOVERNOR__POLICY_FILE": str(policy),
+        "RESPONDER__HOST": HOST,
+        "UP__PARTS": '["respond", "govern"]',
     }
-    command = (sys.executable, "-c", "from streams.cli import main; main()", "respond")
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("PLIMSOLL_")}
+    environment = kept | {f"PLIMSOLL_{name}": value for name, value in ours.items()}
+    for words in (("topics", "create"), ("keys", "init")):
+        subprocess.run((*PLIMSOLL, *words), env=environment, check=True, capture_output=True)
+    with (directory / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            (*PLIMSOLL, "up"), env=environment, stdout=log, stderr=log, cwd=directory
+        )
     try:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 @contextmanager
@@ -124,24 +174,25 @@ def _containers(number: int) -> Iterator[list[str]]:
     """Running containers on a network of their own, gone afterwards."""
     client = docker.from_env(timeout=60)
     name = f"plimsoll-bench-{uuid.uuid4().hex[:8]}"
-    images.build(client, f"{name}:1")
-    network = client.networks.create(name, driver="bridge")
-    made: list[Any] = []
+    undo: list[Callable[[], Any]] = [client.close]
     try:
-        for _ in range(number):  # one by one: what was made is removed even if the next fails
+        images.build(client, f"{name}:1")
+        undo.append(partial(client.images.remove, f"{name}:1", force=True))
+        network = client.networks.create(name, driver="bridge")
+        undo.append(network.remove)
+        subjects = []
+        for _ in range(number):
             one = client.containers.run(f"{name}:1", detach=True, network=name)
-            made.append(one)
-        yield [str(one.id) for one in made]
+            undo.append(partial(one.remove, force=True))
+            subjects.append(str(one.id))
+        yield subjects
     finally:
-        for one in made:
-            one.remove(force=True)
-        network.remove()
-        client.images.remove(f"{name}:1", force=True)
-        client.close()
+        for step in reversed(undo):
+            step()
 
 
-def _at(seconds: Any, percentile: int) -> float:
-    return round(float(np.percentile(seconds, percentile)), 3)
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{at}": round(float(np.percentile(seconds, at)), 3) for at in (50, 99)}
 
 
 if __name__ == "__main__":

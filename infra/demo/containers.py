@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 from docker.errors import NotFound
 
-from infra.demo.machine import LABEL
+from infra.demo.machine import LABEL, whole
 from infra.demo.remote import RemoteHosts
 from infra.images import build
 
@@ -22,15 +23,17 @@ SERVICES: Final = ("orders", "web", "notifier", "search")
 SIBLINGS: Final = 3
 CALLED: Final = "search"
 """The service that all others ask: what happens to a victim costs its siblings no answer."""
-PARTNER, STRANGER, PORT = 10, 66, 443
+PARTNER, STRANGER, PORT = 10, 33, 443
 MEMORY_BYTES: Final = 256 << 20
 _LIFE: Final = Path(__file__).with_name("life.sh")
 _COMMAND: Final = ("/bin/sh", "/life.sh")
 
 
-def repository(service: str) -> str:
-    """The name of a service's image; its tag is the run."""
-    return f"demo/{service}"
+def repository(run: str, service: str) -> str:
+    """The name of a service's image: of this run alone, for two may be told at once, and each
+    must learn from its own containers and touch no others.
+    """
+    return f"{run}/{service}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Troupe:
     """All containers of one run; a context manager. ``directory`` holds their directions."""
 
     def __init__(self, client: Any, run: str, remote: RemoteHosts, directory: Path) -> None:
-        self._client, self._run, self._remote = client, run, remote
+        self.run = run
+        self._client, self._remote = client, remote
         self._directory = directory
         self._marks = {LABEL: run}
         self._actors: dict[tuple[str, int], Actor] = {}
@@ -57,16 +61,15 @@ class Troupe:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
+            undo.callback(self._remove_all)  # what is there by then, however far we came
             for service in SERVICES:
-                undo.callback(self._forget_image, self._build(service))
-            network = self._client.networks.create(
-                f"plimsoll-{self._run}", driver="bridge", labels=self._marks
-            )
-            undo.callback(network.remove)
-            undo.callback(self._remove_all)
+                whole(partial(self._build, service))
+            network = whole(self._connected)
             for service in (CALLED, *(one for one in SERVICES if one != CALLED)):
                 for number in range(1, SIBLINGS + 1):
-                    self._actors[service, number] = self._start(service, number, network.name)
+                    self._actors[service, number] = whole(
+                        partial(self._start, service, number, network)
+                    )
             self._open = undo.pop_all()
         return self
 
@@ -78,6 +81,10 @@ class Troupe:
 
     def siblings(self, service: str) -> list[Actor]:
         return [actor for actor in self._actors.values() if actor.service == service]
+
+    def absent(self) -> list[str]:
+        """Names of containers that no longer run, whatever became of them."""
+        return [a.name for a in self._actors.values() if not _running(self.seen(a.subject))]
 
     def direct(self, actor: Actor, word: str) -> None:
         """Tell one container what to do from now on; ``calm`` is ordinary life."""
@@ -92,20 +99,24 @@ class Troupe:
 
     # ---- making and removing ----------------------------------------------------------------
 
-    def _build(self, service: str) -> str:
-        tag = f"{repository(service)}:{self._run}"
+    def _build(self, service: str) -> None:
+        tag = f"{repository(self.run, service)}:1"
         files = {"/life.sh": _LIFE.read_bytes(), "/service": service.encode()}
         build(self._client, tag, command=_COMMAND, files=files, labels=self._marks)
-        return tag
+
+    def _connected(self) -> str:
+        name = f"plimsoll-{self.run}"
+        self._client.networks.create(name, driver="bridge", labels=self._marks)
+        return name
 
     def _start(self, service: str, number: int, network: str) -> Actor:
-        name = f"{service}-{number}-{self._run}"
+        name = f"{service}-{number}-{self.run}"
         stage = self._directory / name
         stage.mkdir(parents=True)
         direction = stage / "direction"
         self._write(direction, service, number, "calm", 0)
         container = self._client.containers.run(
-            f"{repository(service)}:{self._run}", detach=True, name=name, network=network,
+            f"{repository(self.run, service)}:1", detach=True, name=name, network=network,
             labels=self._marks, mem_limit=MEMORY_BYTES,
             volumes={str(stage): {"bind": "/stage", "mode": "ro"}},
         )  # fmt: skip  # one call, one thought
@@ -125,12 +136,20 @@ class Troupe:
         fresh.replace(direction)  # whole or not at all: the container may be reading it now
 
     def _remove_all(self) -> None:
-        """Ours, and those that took their place or were kept: their names say so."""
-        for container in self._client.containers.list(all=True, filters={"name": self._run}):
+        """Our containers, and those that took their place or were kept (their names say so);
+        then what they needed.
+        """
+        marked = {"label": f"{LABEL}={self.run}"}
+        for container in self._client.containers.list(all=True, filters={"name": self.run}):
             try:
                 container.remove(force=True, v=True)
             except NotFound:
                 continue
+        for network in self._client.networks.list(filters=marked):
+            network.remove()
+        for image in self._client.images.list(filters=marked):
+            self._client.images.remove(image.id, force=True)
 
-    def _forget_image(self, tag: str) -> None:
-        self._client.images.remove(tag, force=True)
+
+def _running(state: dict[str, Any]) -> bool:
+    return bool(state) and bool(state["State"]["Running"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from infra.demo.machine import ENGINE
+from infra.demo.stories import lineage
 from infra.kafka import KafkaServer
 from streams.settings import Settings, load
 
@@ -27,14 +28,19 @@ mode = "enforce"
 
 [[rules]]
 levels = ["compromised"]
-lineages = ["local/demo/*"]
+lineages = ["{lineage}"]
 action = "isolate"
 
 [[rules]]
 levels = ["corrupted"]
-lineages = ["local/demo/*"]
+lineages = ["{lineage}"]
 action = "redeploy"
 """
+
+
+def policy(run: str) -> str:
+    """The policy file of one run."""
+    return POLICY.replace("{lineage}", lineage(run, "*"))
 
 
 class DeploymentFailed(RuntimeError):
@@ -46,13 +52,13 @@ class Deployment:
     holds what a reader may want afterwards: logs and reports.
     """
 
-    def __init__(self, scratch: Path, kept: Path) -> None:
+    def __init__(self, run: str, scratch: Path, kept: Path) -> None:
         self.kafka = KafkaServer(scratch / "kafka")
         self.data = scratch / "data"
         self.log = kept / "plimsoll-up.log"
-        self._kept = kept
+        self._scratch, self._kept = scratch, kept
         self._policy = scratch / "policy.toml"
-        self._policy.write_text(POLICY)
+        self._policy.write_text(policy(run))
         self._up: subprocess.Popen[bytes] | None = None
         self._open = ExitStack()
 
@@ -123,7 +129,7 @@ class Deployment:
             # A session of its own: Ctrl-C reaches the demo, which then ends it in good order.
             self._up = subprocess.Popen(
                 (*PLIMSOLL, "up"), env=self.environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._scratch,
             )  # fmt: skip  # one call, one thought
 
     def _end(self) -> None:

@@ -7,17 +7,20 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import docker
 from docker.errors import DockerException
 from pyroute2 import IPRoute, netns
 
 from infra.kafka import KafkaUnavailable, jars
+
+R = TypeVar("R")
 
 ENGINE: Final = "unix:///var/run/docker.sock"
 LABEL: Final = "plimsoll.demo"
@@ -54,9 +57,9 @@ def engine() -> Iterator[docker.DockerClient]:
     Raises: DemoUnavailable when there is none and none can be started.
     """
     started = not _answers()
-    if started:
-        _docker_sh("start")
     try:
+        if started:
+            _docker_sh("start")
         client = docker.DockerClient(base_url=ENGINE)
         try:
             yield client
@@ -130,13 +133,29 @@ def directory(path: Path) -> Iterator[None]:
         shutil.rmtree(path)
 
 
+def worth_keeping(run: Run) -> bool:
+    """Whether there is anything for the reader; where there is not, nothing is kept."""
+    if any(run.kept.iterdir()):
+        return True
+    run.kept.rmdir()
+    return False
+
+
+def whole(work: Callable[[], R]) -> R:
+    """Do it to its end, even when interrupted meanwhile: the engine finishes what it was asked
+    for, and what it finishes unseen nobody removes.
+    """
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(work).result()
+
+
 def leftovers(client: Any, run: Run) -> list[str]:
     """All that still bears the mark of a run, by name: nothing, once it is over."""
     marked = {"label": f"{LABEL}={run.name}"}
     named = client.containers.list(all=True, filters={"name": run.name})
     found = [f"container {one.name}" for one in named]
     found += [f"network {one.name}" for one in client.networks.list(filters=marked)]
-    found += [f"image {one.tags or one.id}" for one in client.images.list(filters=marked)]
+    found += [f"image {one.tags or one.id}" for one in client.images.list(all=True, filters=marked)]
     found += [f"network namespace {name}" for name in netns.listnetns() if run.name in name]
     with IPRoute() as here:
         links = [str(link.get_attr("IFLA_IFNAME")) for link in here.get_links()]

@@ -1,8 +1,8 @@
 """Hosts that are elsewhere, as far as a container can tell: a network namespace of our own.
 
 Containers reach it as they reach the internet: through their bridge, the host's NAT and a
-route. Its addresses lie in a range that no real host has (RFC 5737, RFC 2544), so that
-nothing leaves this machine even when something goes wrong.
+route. Its addresses lie in a range that no real host has (RFC 5737), so that nothing is
+reached even when something goes wrong.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pyroute2 import IPRoute, netns
 
 from infra.demo.machine import DemoUnavailable
 
-NETWORKS: Final = ("198.51.100.0/24", "198.18.100.0/24", "198.18.101.0/24", "198.18.102.0/24")
-"""The first is what documentation shows; the others step in where it is in use."""
+NETWORKS: Final = tuple(ipaddress.IPv4Network("198.51.100.0/24").subnets(new_prefix=26))
+"""The first that nobody uses here is taken: several demos may run at once."""
 ANSWER: Final = b"HTTP/1.0 200 OK\r\n\r\n" + b"." * 1_000
 _AT_ONCE_BYTES: Final = 1 << 18
 _LOOK_S: Final = 0.2
@@ -29,7 +29,7 @@ _MAIN_TABLE: Final = 254
 
 
 class RemoteHosts:
-    """Servers on ``hosts`` (last parts of their addresses), each on all ``ports``. They take
+    """Servers on ``hosts`` (2 to 62: their place in the network), each on all ``ports``. They take
     what is sent, answer when the sender has ended, and count. A context manager: on exit
     namespace, link and route are gone.
     """
@@ -52,8 +52,8 @@ class RemoteHosts:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
+            undo.callback(self._forget)
             netns.create(self.namespace)
-            undo.callback(netns.remove, self.namespace)
             undo.callback(self._disconnect)
             self._connect()
             servers = self._listen()
@@ -75,9 +75,16 @@ class RemoteHosts:
         with IPRoute() as here:
             here.link("add", ifname=self.link, kind="veth", peer=far)
             with self._inside(), IPRoute() as there:
-                _up(there, "lo", ())
-                _up(there, "eth0", (self.address(host) for host in self._hosts))
-            _up(here, self.link, (self.address(1),))
+                _up(there, "lo", [])
+                _up(there, "eth0", map(self._placed, self._hosts))
+            _up(here, self.link, [self._placed(1)])
+
+    def _placed(self, host: int) -> ipaddress.IPv4Interface:
+        return ipaddress.IPv4Interface((self.address(host), self.network.prefixlen))
+
+    def _forget(self) -> None:
+        if self.namespace in netns.listnetns():
+            netns.remove(self.namespace)
 
     def _disconnect(self) -> None:
         """With the link go its route and its other end. The kernel would do it once the
@@ -144,10 +151,11 @@ def _socket(key: selectors.SelectorKey) -> socket.socket:
     return key.fileobj
 
 
-def _up(stack: Any, link: str, addresses: Iterable[str]) -> None:
+def _up(stack: Any, link: str, places: Iterable[ipaddress.IPv4Interface]) -> None:
     index = stack.link_lookup(ifname=link)[0]
-    for address in addresses:
-        stack.addr("add", index=index, address=address, prefixlen=24)
+    for place in places:
+        prefix = place.network.prefixlen
+        stack.addr("add", index=index, address=str(place.ip), prefixlen=prefix)
     stack.link("set", index=index, state="up")
 
 
@@ -163,11 +171,10 @@ def _free_network() -> ipaddress.IPv4Network:
             for route in routes
             if route["dst_len"]
         ]
-    for text in NETWORKS:
-        network = ipaddress.IPv4Network(text)
+    for network in NETWORKS:
         if not any(network.overlaps(other) for other in used):
             return network
     raise DemoUnavailable(
-        f"there are routes to all of {', '.join(NETWORKS)} already (`ip route` shows them): "
-        "remove what another demo left, or end it first"
+        f"there are routes to all of {', '.join(map(str, NETWORKS))} already "
+        "(`ip route` shows them): remove what another demo left, or end it first"
     )

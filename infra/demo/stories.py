@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from infra.demo.containers import Actor, Troupe, repository
@@ -13,9 +13,9 @@ from models.records.verdict import Level
 SECOND_NS: Final = 10**9
 
 
-def lineage(service: str) -> str:
+def lineage(run: str, service: str) -> str:
     """As the collector names an image that was built here and has no digest."""
-    return f"local/{repository(service)}"
+    return f"local/{repository(run, service)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Story:
     action: Action | None
     starts_s: float
     lasts_s: float
+    run: str = ""
 
     @property
     def twin(self) -> bool:
@@ -40,7 +41,7 @@ class Story:
 
     @property
     def lineage(self) -> str:
-        return lineage(self.service)
+        return lineage(self.run, self.service)
 
 
 STORIES: Final = (
@@ -86,4 +87,4 @@ def begin(story: Story, troupe: Troupe) -> Running:
     began_ns = time.time_ns()
     for actor in actors:
         troupe.direct(actor, story.direction)
-    return Running(story, actors, began_ns)
+    return Running(replace(story, run=troupe.run), actors, began_ns)

@@ -42,7 +42,7 @@ class Telling:
     def warm_up(self) -> None:
         """Ordinary life, until the judge says that it has learned every service.
 
-        Raises: DeploymentFailed when it says nothing at all.
+        Raises: DeploymentFailed when it says nothing at all, or there is nobody to learn from.
         """
         self.view.stage("warming up: ordinary life, until every image is learned")
         began_s = said_s = time.monotonic()
@@ -53,6 +53,7 @@ class Telling:
                 )
             if now_s > said_s + TELL_EVERY_S:
                 said_s = now_s
+                self._all_there()
                 self.view.stage(f"warming up for {now_s - began_s:.0f} s: {self._progress()}")
             self._pass()
         self.view.stage(f"warmed up in {time.monotonic() - began_s:.0f} s: {self._progress()}")
@@ -96,10 +97,17 @@ class Telling:
     # ---- how far it is ----------------------------------------------------------------------
 
     def _learned(self, service: str) -> float:
-        group = telemetry_key(self.deployment.settings.scope, lineage(service), "")
+        group = telemetry_key(self.deployment.settings.scope, lineage(self.troupe.run, service), "")
         with self.view.notes.lock:
             summary = self.view.notes.summaries.get(group)
         return 0.0 if summary is None else summary.learned
+
+    def _all_there(self) -> None:
+        if absent := self.troupe.absent():
+            raise DeploymentFailed(
+                f"{', '.join(absent)} no longer run: something else on this machine ended them, "
+                "or the Docker engine was restarted; tell it again"
+            )
 
     def _progress(self) -> str:
         return ", ".join(f"{service} {self._learned(service):.0%} learned" for service in SERVICES)

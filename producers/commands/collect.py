@@ -53,20 +53,20 @@ def command(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    clock, rounds = time.time_ns, 2 if once else 0
-    found = load_source(settings.collect.source).open(settings, clock)
+    rounds = 2 if once else 0
+    found = load_source(settings.collect.source).open(settings, time.time_ns)
     try:
         typer.echo(f"plimsoll collect: {found.opening()}", err=True)
         period_s = settings.collect.sample_period_s
         if dry_run:
             printer = Printer(typer.echo, as_json=as_json)
-            run(found, printer, clock, period_s, stop, rounds)
+            run(found, printer, period_s, stop, rounds)
             return
         meters = PublishMeters()
         meters.serve(metrics_port)
-        publisher = Publisher(settings, clock, meters)
+        publisher = Publisher(settings, time.time_ns, meters)
         try:
-            run(found, publisher, clock, period_s, stop, rounds)
+            run(found, publisher, period_s, stop, rounds)
         finally:
             publisher.close()
     finally:

@@ -16,6 +16,9 @@ UNKNOWN: Final = "unknown"
 
 Group = tuple[str, str, str]
 """Scope, lineage and role."""
+Name = tuple[str, str]
+"""Scope and subject: machines that were cloned share their id, and never their scope's
+telemetry."""
 
 
 @dataclass(slots=True)
@@ -30,22 +33,23 @@ class Subject:
 
 @dataclass(slots=True)
 class Inventory:
-    """Everybody by subject, and whose address is whose.
+    """Everybody by name, and whose address is whose.
 
     ``version`` changes whenever an answer may differ, so that callers can keep answers.
     """
 
     version: int = 0
-    subjects: dict[str, Subject] = field(default_factory=dict)
+    subjects: dict[Name, Subject] = field(default_factory=dict)
     by_number: list[Subject | None] = field(default_factory=list)
     _free: list[int] = field(default_factory=list)
-    _near: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    _far: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    _gone: dict[str, None] = field(default_factory=dict)
+    _near: dict[tuple[str, str, str], Name] = field(default_factory=dict)
+    _far: dict[tuple[str, str], dict[Name, None]] = field(default_factory=dict)
+    _gone: dict[Name, None] = field(default_factory=dict)
 
     def learn(self, entry: InventoryEntry) -> bool:
         """Take an entry in; False when it tells nothing new or is older than what we know."""
-        known = self.subjects.get(entry.subject)
+        name = entry.scope, entry.subject
+        known = self.subjects.get(name)
         if known is not None:
             if entry.seen_ns < known.entry.seen_ns or entry == known.entry:
                 return False
@@ -54,7 +58,7 @@ class Inventory:
         else:
             number = self._free.pop() if self._free else len(self.by_number)
             known = Subject(number, entry, _group(entry), _member(entry))
-            self.subjects[entry.subject] = known
+            self.subjects[name] = known
             if number == len(self.by_number):
                 self.by_number.append(known)
             else:
@@ -64,7 +68,8 @@ class Inventory:
         return True
 
     def hosts(self) -> list[InventoryEntry]:
-        return [s.entry for name, s in self.subjects.items() if name.startswith(HOST_PREFIX)]
+        every = self.subjects.items()
+        return [known.entry for (_, name), known in every if name.startswith(HOST_PREFIX)]
 
     def peer_lineage(self, scope: str, host: str, address: str) -> str:
         """The lineage behind an address: of a container on that host, else the only one in
@@ -76,44 +81,52 @@ class Inventory:
         far = self._far.get((scope, address))
         if not far:
             return ""
-        lineages = {self.subjects[subject].entry.lineage for subject in far}
+        lineages = {self.subjects[name].entry.lineage for name in far}
         return lineages.pop() if len(lineages) == 1 else ""
 
     def outlived(self, now_ns: int) -> list[str]:
         """Subjects gone for an hour: forgotten now (call it right after a flush only), to be
         deleted from the topic.
         """
-        past = [s for s in self._gone if self.subjects[s].entry.seen_ns + KEPT_GONE_NS <= now_ns]
-        for subject in past:
-            self.forget(subject)
-        return past
+        past = [n for n in self._gone if self.subjects[n].entry.seen_ns + KEPT_GONE_NS <= now_ns]
+        for name in past:
+            self.forget(name)
+        return [subject for _, subject in past]
 
-    def forget(self, subject: str) -> None:
-        known = self.subjects.pop(subject, None)
+    def forget_deleted(self, subjects: set[str]) -> None:
+        """What was deleted from the topic, whose keys are subjects alone."""
+        if subjects:
+            for name in [name for name in self.subjects if name[1] in subjects]:
+                self.forget(name)
+
+    def forget(self, name: Name) -> None:
+        known = self.subjects.pop(name, None)
         if known is not None:
             self._forget_addresses(known.entry)
-            self._gone.pop(subject, None)
+            self._gone.pop(name, None)
             self.by_number[known.number] = None
             self._free.append(known.number)
             self.version += 1
 
     def _note(self, entry: InventoryEntry) -> None:
-        self._gone.pop(entry.subject, None)
+        name = entry.scope, entry.subject
+        self._gone.pop(name, None)
         if entry.state is State.GONE:
-            self._gone[entry.subject] = None
+            self._gone[name] = None
         if entry.state not in (State.RUNNING, State.PAUSED):
             return
         for address in entry.addresses:
-            self._near[entry.scope, entry.host, address] = entry.subject
-            self._far.setdefault((entry.scope, address), {})[entry.subject] = entry.host
+            self._near[entry.scope, entry.host, address] = name
+            self._far.setdefault((entry.scope, address), {})[name] = None
 
     def _forget_addresses(self, entry: InventoryEntry) -> None:
+        name = entry.scope, entry.subject
         for address in entry.addresses:
             near, far = (entry.scope, entry.host, address), (entry.scope, address)
-            if self._near.get(near) == entry.subject:
+            if self._near.get(near) == name:
                 del self._near[near]
             if (held := self._far.get(far)) is not None:
-                held.pop(entry.subject, None)
+                held.pop(name, None)
                 if not held:
                     del self._far[far]
 

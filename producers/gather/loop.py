@@ -16,7 +16,7 @@ from models.errors import ConfigurationError, MalformedRecord
 from models.records import encode
 from models.records.facts import Coverage
 from models.records.rejected import dead_letter
-from models.records.telemetry import Sightings, Tick
+from models.records.telemetry import Tick
 from producers.gather.clock import Clock, LogClock
 from producers.gather.incoming import Incoming
 from producers.gather.intake import read_frame
@@ -67,7 +67,7 @@ class Gather:
         """Partitions of samples that are ours just now."""
         self.ended = False
         self._heard_ns: dict[int, int] = {}
-        self._departed: list[str] = []
+        self._departed: set[str] = set()
         self._paused = False
         self._waiting_since_s: float | None = None
         self._hosts_before = 0
@@ -195,15 +195,18 @@ class Gather:
             rejected_by="gather", at_ns=self._clock(),
         )  # fmt: skip  # as the record orders it
         self.meters.rejected.labels(problem.fault).inc()
-        log.warning("rejected", record=message.place, fault=problem.fault, reason=str(problem))
+        log.warning(
+            "rejected", record=message.place, fault=problem.fault, reason=str(problem)[:500]
+        )
         lot = self._ledger.current if message.topic != self.topics.inventory else None
         self._outbox.send(self.topics.rejected, letter.key or None, encode(letter), lot=lot)
 
     def _follow_inventory(self) -> None:
         for news in self._registry.news():
             if isinstance(news, str):
-                self._departed.append(news)
+                self._departed.add(news)
             else:
+                self._departed.discard(news.subject)
                 self._regroup.learn(news)
 
     def _notice_silence(self, now_ns: int) -> None:
@@ -249,7 +252,7 @@ class Gather:
 
     def _send(self, made: Made, lot: Lot) -> None:
         value = encode(made.record)
-        if not fits(value) and isinstance(made.record, Sightings):
+        if not fits(value):
             parts = halved(made)
             for part in parts:
                 self._send(part, lot)
@@ -261,15 +264,14 @@ class Gather:
         self._outbox.send(self.topics.telemetry, key, value, kind=made.kind, lot=lot)
 
     def _refuse_made(self, made: Made, value: bytes) -> None:
-        """An observation that Kafka cannot hold once we have added who it is about."""
+        """What Kafka cannot hold once we have added who it is about."""
         place = (self.topics.telemetry, -1, -1, self._clock())
-        problem = MalformedRecord("oversized", f"{len(value)} bytes in one observation")
+        problem = MalformedRecord("oversized", f"{len(value)} bytes of one {made.kind} alone")
         self._refuse(Incoming(*place, made.key.encode(), value), problem)
 
     def _clear_out(self) -> None:
         """Forget who is gone; nothing of theirs is pending just now."""
-        for subject in self._departed:
-            self._inventory.forget(subject)
+        self._inventory.forget_deleted(self._departed)
         self._departed.clear()
         self._regroup.forget_strangers()
         for subject in self._inventory.outlived(self._clock()):
@@ -386,9 +388,12 @@ class Gather:
     def _read_inventory(self) -> None:
         for found in self._registry.whole(self._stop.is_set):
             if isinstance(found, str):
-                self._inventory.forget(found)
+                self._departed.add(found)
             else:
+                self._departed.discard(found.subject)
                 self._inventory.learn(found)
+        self._inventory.forget_deleted(self._departed)
+        self._departed.clear()
         log.info("inventory-read", containers=len(self._inventory.subjects))
 
     def _patiently(self, ask: Callable[[], T]) -> T:

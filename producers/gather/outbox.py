@@ -31,6 +31,7 @@ class Outbox:
     def __init__(self, settings: Settings, clock: Clock, meters: GatherMeters) -> None:
         self.undelivered_bytes = 0
         self._clock, self._meters = clock, meters
+        self._bootstrap = settings.kafka.bootstrap
         self._refused: KafkaError | None = None
         self._silent = False
         config = producer_settings(settings.kafka, "gather")
@@ -114,7 +115,8 @@ class Outbox:
         if problem.code() == KafkaError._ALL_BROKERS_DOWN and not self._silent:  # noqa: SLF001  # its public name
             self._silent = True
             log.warning(
-                "kafka-away", problem=problem.str(), undelivered_bytes=self.undelivered_bytes,
+                "kafka-away", bootstrap=self._bootstrap, problem=problem.str(),
+                undelivered_bytes=self.undelivered_bytes,
                 todo="look after the brokers; what was made waits here, reading stops when full",
             )  # fmt: skip  # one line a thought
 

@@ -19,7 +19,14 @@ from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings
-from producers.gather.inventory import Group, Inventory, Subject, host_entry, unknown_entry
+from producers.gather.inventory import (
+    Group,
+    Inventory,
+    Name,
+    Subject,
+    host_entry,
+    unknown_entry,
+)
 from producers.gather.ledger import Lot
 from producers.gather.watch import HostKey
 
@@ -95,8 +102,8 @@ class Regrouper:
         self._layouts: dict[HostKey, Layout] = {}
         self._sightings: dict[Group, list[tuple[Subject, Observation]]] = {}
         self._plans: dict[HostKey, _Plan] = {}
-        self._held: dict[str, _Held] = {}
-        self._strangers: dict[str, None] = {}
+        self._held: dict[Name, _Held] = {}
+        self._strangers: dict[Name, None] = {}
         self._spoken: set[HostKey] = set()
         self._settled: list[Lot] = []
 
@@ -126,8 +133,8 @@ class Regrouper:
         """
         fresh = self.inventory.learn(entry)
         if fresh:
-            self._strangers.pop(entry.subject, None)
-            self._recall(entry.subject)
+            self._strangers.pop((entry.scope, entry.subject), None)
+            self._recall((entry.scope, entry.subject))
         return fresh
 
     def add(self, frame: Frame, now_ns: int, lot: Lot) -> None:
@@ -136,13 +143,13 @@ class Regrouper:
         """
         self._spoken.add((frame.scope, frame.host))
         own = host_entry(frame.scope, frame.host, frame.pool, 0)
-        if own.subject not in self.inventory.subjects:
+        if (frame.scope, own.subject) not in self.inventory.subjects:
             self.learn(own)
         if len(frame.samples):
             self._layouts[frame.scope, frame.host] = _layout(frame)
             self._add_samples(frame, now_ns, lot)
         for observation in frame.observations:
-            subject = self.inventory.subjects.get(observation.subject)
+            subject = self.inventory.subjects.get((frame.scope, observation.subject))
             if subject is None:
                 part = replace(frame, samples=Samples(), observations=(observation,), inventory=())
                 self._hold(observation.subject, part, now_ns, lot)
@@ -151,9 +158,9 @@ class Regrouper:
 
     def observe(self, scope: str, host: str, pool: str, observation: Observation) -> None:
         """Add one observation about a host."""
-        if observation.subject not in self.inventory.subjects:
+        if (scope, observation.subject) not in self.inventory.subjects:
             self.inventory.learn(host_entry(scope, host, pool, 0))
-        subject = self.inventory.subjects[observation.subject]
+        subject = self.inventory.subjects[scope, observation.subject]
         self._sightings.setdefault(subject.group, []).append((subject, observation))
 
     def give_up(self, now_ns: int) -> list[str]:
@@ -163,7 +170,7 @@ class Regrouper:
             overdue = list(self._held)
         for name in overdue:
             self._become_unknown(name, now_ns)
-        return overdue
+        return [subject for _, subject in overdue]
 
     def flush(self) -> tuple[list[Made], list[Lot]]:
         """All that is pending; and the earlier lots that waited for some of it."""
@@ -193,10 +200,8 @@ class Regrouper:
         key, subjects, version = (frame.scope, frame.host), frame.samples.subjects, 0
         version, plan = self.inventory.version, self._plans.get(key)
         if plan is None or plan.version != version or plan.subjects != subjects:
-            known = self.inventory.subjects
-            numbers = np.array(
-                [known[name].number if name in known else -1 for name in subjects], np.int64
-            )
+            named = [self.inventory.subjects.get((frame.scope, one)) for one in subjects]
+            numbers = np.array([-1 if one is None else one.number for one in named], np.int64)
             plan = _Plan(subjects, version, numbers, bool((numbers >= 0).all()))
             self._plans[key] = plan
         return plan
@@ -278,15 +283,15 @@ class Regrouper:
 
     # ---- waiting for inventories ------------------------------------------------------
 
-    def _hold(self, name: str, part: Frame, now_ns: int, lot: Lot) -> None:
-        held = self._held.setdefault(name, _Held(now_ns + self._wait_ns))
+    def _hold(self, subject: str, part: Frame, now_ns: int, lot: Lot) -> None:
+        held = self._held.setdefault((part.scope, subject), _Held(now_ns + self._wait_ns))
         held.parts.append(part)
         self.held += len(part.samples) + len(part.observations)
         if id(lot) not in held.lots:
             held.lots[id(lot)] = lot
             lot.hold()
 
-    def _recall(self, name: str) -> None:
+    def _recall(self, name: Name) -> None:
         """What waited for this container's inventory is pending from now on."""
         held = self._held.pop(name, None)
         if held is None:
@@ -303,14 +308,14 @@ class Regrouper:
             for observation in part.observations:
                 self._sight(part, subject, observation)
 
-    def _become_unknown(self, name: str, now_ns: int) -> None:
+    def _become_unknown(self, name: Name, now_ns: int) -> None:
         part = self._held[name].parts[0]
-        self.inventory.learn(unknown_entry(part.scope, name, part.host))
+        self.inventory.learn(unknown_entry(*name, part.host))
         self._recall(name)
         self._strangers[name] = None
         problem = Coverage("unknown-container", "no collector told of its image")
         subject = self.inventory.subjects[name]
-        observation = Observation(name, now_ns, problem)
+        observation = Observation(name[1], now_ns, problem)
         self._sightings.setdefault(subject.group, []).append((subject, observation))
 
     def forget_strangers(self) -> None:
@@ -343,12 +348,29 @@ def _layout(frame: Frame) -> Layout:
 
 
 def halved(made: Made) -> list[Made]:
-    """A record of observations that is too large for Kafka, as two; none of a single one."""
+    """A record that is too large for Kafka, as two; none of a single row or observation."""
     record = made.record
-    assert isinstance(record, Sightings), "batches are bounded by their rows"
-    middle = len(record.observations) // 2
-    parts = (record.observations[:middle], record.observations[middle:])
-    return [Made(made.key, made.kind, _only(record, part)) for part in parts if part and middle]
+    many = len(record.samples if isinstance(record, Batch) else record.observations)
+    if many < 2:
+        return []
+    parts = (slice(None, many // 2), slice(many // 2, None))
+    return [Made(made.key, made.kind, _part(record, part)) for part in parts]
+
+
+def _part(record: Batch | Sightings, part: slice) -> Batch | Sightings:
+    if isinstance(record, Batch):
+        return _rows(record, part)
+    return _only(record, record.observations[part])
+
+
+def _rows(record: Batch, part: slice) -> Batch:
+    samples = record.samples
+    distinct, index = np.unique(samples.index[part], return_inverse=True)
+    members = tuple(record.members[at] for at in distinct.tolist())
+    subjects = tuple(member.subject for member in members)
+    columns = np.ascontiguousarray(samples.columns[:, part])
+    rows = Samples(samples.features, subjects, index, samples.times_ns[part], columns)
+    return replace(record, members=members, samples=rows)
 
 
 def _only(record: Sightings, observations: tuple[Observation, ...]) -> Sightings:

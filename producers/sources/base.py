@@ -33,7 +33,8 @@ class Source(Protocol):
 
     Each host's frames of one run carry one ``producer`` and count ``sequence`` from 0; the
     first ones carry the whole inventory, later ones what changed. Frames of one host follow
-    each other in time. ``dropped`` stays 0: the publisher fills it.
+    each other in time. All are of the settings' scope; ``interval_s`` is nominal, the same in
+    every frame, since gather joins what shares it. ``dropped`` stays 0: the publisher fills it.
     """
 
     about: ClassVar[About]

@@ -9,15 +9,17 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from models.records import encode
-from models.records.facts import BootIdentity, Exec, FileChange, Observation, Program
+from models.records.facts import Connection, Lifecycle, Listen, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
 
 ROWS: Final = 1_000
-BYTES: Final = 400_000
-"""Of observations or of inventory in one frame; a message holds a million bytes."""
-_PLAIN_BYTES: Final = 300
+BYTES: Final = 250_000
+"""Of observations or of inventory in one frame; a message holds a million bytes, and the
+rows of a frame take up to 400,000."""
+PLAIN_BYTES: Final = 460
+"""No connection, open port or event takes more."""
 
 Item = TypeVar("Item", Observation, InventoryEntry)
 Row = tuple[str, int, list[float]]
@@ -90,8 +92,6 @@ def _pieces(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
 
 def _weight(item: Observation | InventoryEntry) -> int:
     """About its bytes on the wire, never less; what is common and small is not encoded twice."""
-    if isinstance(item, InventoryEntry):
-        return len(encode(item))
-    if isinstance(item.fact, BootIdentity | Exec | FileChange | Program):
-        return len(encode(item))
-    return _PLAIN_BYTES
+    if isinstance(item, Observation) and isinstance(item.fact, Connection | Lifecycle | Listen):
+        return PLAIN_BYTES
+    return len(encode(item))

@@ -29,6 +29,8 @@ Wait = Annotated[
     float, typer.Option("--wait", min=0.5, help="Seconds to wait for governor and responder.")
 ]
 NS = 10**9
+WIDE = ("source", "sha256", "lies_at")
+"""Of an exhibit, what only an auditor asks for."""
 
 
 # ---- looking ------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def verify_chain(incident: Id, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"incident": story.uid, "holds": proof.holds, "exhibits": proof.rows})
     else:
-        show(proof.rows, as_json=False, empty="no evidence")
+        show(proof.rows, as_json=False, empty="no evidence", wide=WIDE, folds="what")
         typer.echo(proof.sentence)
     raise typer.Exit(0 if proof.holds else 1)
 

@@ -81,7 +81,8 @@ def list_keys(directory: Directory = None, as_json: AsJson = False) -> None:
         {**_row(key), "counts": key.counts_at(now_ns), "signs_here": _signs_here(place, key)}
         for key in keys.read_trusted(place)
     ]
-    show(rows, as_json=as_json, empty=f"no keys in {place}: `plimsoll keys init` makes them")
+    empty = f"no keys in {place}: `plimsoll keys init` makes them"
+    show(rows, as_json=as_json, empty=empty, wide=("from",))
 
 
 def _place(directory: Path | None) -> Path:

@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Responder: carry out signed orders here, verify them, undo them in time.
 
-    Goes on where it was interrupted, and without Kafka ends what is due. Runs until SIGTERM;
-    what is in force then stays so until this command runs again.
+    Goes on where it was interrupted, and without Kafka ends what is due.
+    Runs until SIGTERM; what is in force then stays so until it runs again.
     """
     from streams.meters import Meters, bound
     from streams.settings import load
@@ -55,16 +55,22 @@ def runner(settings: Settings, meters: object, stopping: threading.Event) -> Run
     from streams.responders import platform_of
     from streams.responders.course import Course
     from streams.responders.reception import Reception
+    from streams.responders.recorder import FlightRecorder
     from streams.responders.runner import Runner
     from streams.responders.store import ResponderStore
     from streams.responders.witness import Witness
     from streams.stores.evidence import EvidenceStore
+    from streams.stores.log import LogReader
 
     assert isinstance(meters, Meters)
     clock = time.time_ns
     platform: Responder = platform_of(settings.responder)
     store = ResponderStore(settings.responder_file)
-    witness = Witness(platform, EvidenceStore(settings.evidence_dir), clock)
+    topics = Topics(settings.topic_prefix)
+    recorder = FlightRecorder(LogReader(settings.kafka), topics.samples)
+    evidence = EvidenceStore(settings.evidence_dir)
+    evidence_s = settings.responder.evidence_s
+    witness = Witness(platform, evidence, clock, recorder.pieces, volatile_s=evidence_s)
     course = Course(
         platform, store, witness, clock, ttl_s=settings.responder.ttl_s, stopping=stopping
     )
@@ -72,7 +78,7 @@ def runner(settings: Settings, meters: object, stopping: threading.Event) -> Run
     trust = TrustFile(settings.keys_dir, clock)
     return Runner(
         settings.kafka.librdkafka(),
-        Topics(settings.topic_prefix),
+        topics,
         reception=Reception(trust, settings.scope, hosts, platform.about, clock),
         course=course,
         store=store,

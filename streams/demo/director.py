@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -16,12 +16,11 @@ from streams.demo.view import View
 STEP_S: Final = 5.0
 """Event time between two frames of a host."""
 WARM_UP_S: Final = 30 * 60.0
-AHEAD_S: Final = 240.0
-"""How far the fleet may run ahead of the judge while nothing is at stake."""
-PATIENCE_S: Final = 40.0
+MOST_UNREAD: Final = {"frames": 24, "telemetry": 200}
+"""How many records the fleet may run ahead, in any partition: a frame is near 100 KB, a record
+of telemetry some 8 KB, and the embedded broker keeps 5 MB."""
+PATIENCE_S: Final = 60.0
 """Wall time without any progress after which something is broken."""
-CAUGHT_UP_S: Final = 130.0
-"""Summaries close a minute after it is over: so far behind is up to date."""
 ACTIVE_AFTER_S: Final = 30.0
 """Event time from a model's announcement until it counts, so that no worker is surprised."""
 SETTLE_S: Final = 120.0
@@ -48,13 +47,11 @@ class Director:
         self.view.stage("warming up: half an hour of ordinary life")
         while self._elapsed_s(self.start_ns) < WARM_UP_S:
             self._step()
-            if self._behind_s() > AHEAD_S:
-                self._until(lambda: self._behind_s() <= AHEAD_S / 2)
 
     def train(self) -> None:
         """A forest from what was seen so far, active from a stated event time."""
         self.view.stage("training an isolation forest on the deviations seen so far")
-        self._until(lambda: self._behind_s() <= CAUGHT_UP_S)
+        self._until_read(dict.fromkeys(MOST_UNREAD, 0))
         stage, now_ns = self.stage, self.fleet.now_ns()
         kafka, scope = stage.settings.kafka.librdkafka(), stage.settings.scope
         seen = training.window(kafka, stage.topics.telemetry, scope)
@@ -98,6 +95,7 @@ class Director:
     def _step(self) -> None:
         self.stage.write(self.fleet.step(STEP_S))
         self.view.draw(self.fleet.now_ns())
+        self._until_read(MOST_UNREAD)
 
     def _paced_step(self) -> None:
         began_s = time.monotonic()
@@ -105,24 +103,23 @@ class Director:
         self._step()
         time.sleep(max(0.0, self.pace_s - (time.monotonic() - began_s)))
 
-    def _behind_s(self) -> float:
-        return self._elapsed_s(max(self.stage.notes.notes.newest_ns, self.start_ns))
-
     def _elapsed_s(self, since_ns: int) -> float:
         return (self.fleet.now_ns() - since_ns) / 1e9
 
-    def _until(self, done: Callable[[], bool]) -> None:
+    def _until_read(self, most: Mapping[str, int]) -> None:
         """Wait for the parts. Raises: DemoFailed when they get nowhere."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not done():
+        unread, moved_s = self.stage.unread(), time.monotonic()
+        while any(unread[name] > most[name] for name in most):
             self.stage.check()
-            if time.monotonic() > deadline_s:
+            if time.monotonic() - moved_s > PATIENCE_S:
                 raise DemoFailed(
-                    f"no judgement within {PATIENCE_S:.0f} s: the logs in "
-                    f"{self.stage.directory} say why"
+                    f"nothing read for {PATIENCE_S:.0f} s: the logs in {self.stage.directory} "
+                    "say why"
                 )
             self.view.draw(self.fleet.now_ns())
             time.sleep(0.05)
+            before, unread = unread, self.stage.unread()
+            moved_s = moved_s if unread == before else time.monotonic()
 
     def _over(self) -> bool:
         return all(self.fleet.now_ns() >= one.watched_until_ns for one in self.running)

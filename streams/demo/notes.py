@@ -34,7 +34,6 @@ class Notes:
     rejected: list[DeadLetter] = field(default_factory=list)
     alerts: int = 0
     counted: Counter[str] = field(default_factory=Counter)
-    newest_ns: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -83,7 +82,6 @@ class NoteTaker:
         if kind == "summary":
             summary = decode(Summary, body)
             self.notes.summaries[summary.group] = summary
-            self.notes.newest_ns = max(self.notes.newest_ns, summary.at_ns)
             self.notes.counted["samples"] += summary.samples
         else:
             self.notes.verdicts.append(decode(Verdict, body))

@@ -20,6 +20,7 @@ from models.records.frame import Frame
 from models.records.manifest import Manifest
 from streams import keys
 from streams.demo.answering import Answering
+from streams.demo.backlog import Backlog
 from streams.demo.broker import EmbeddedBroker
 from streams.demo.notes import NoteTaker
 from streams.demo.script import Fleet
@@ -28,6 +29,7 @@ from streams.settings import Settings, load
 from streams.stores.models import ModelStore, announced
 
 PARTS: Final = ("worker", "govern", "gather")
+GATHER_GROUP: Final = "plimsoll-gather"
 POLICY: Final = """\
 # The demo enforces; a deployment observes until its policy says otherwise.
 mode = "enforce"
@@ -63,6 +65,7 @@ class Stage:
             {"bootstrap.servers": self.broker.bootstrap, "partitioner": PARTITIONER,
              "linger.ms": 5, "log_level": 0}
         )  # fmt: skip  # one thought
+        self._backlogs: dict[str, Backlog] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._open = ExitStack()
 
@@ -71,6 +74,10 @@ class Stage:
             self._children[part] = self._start(part)
         self.notes = NoteTaker(self.settings.kafka.librdkafka(), self.topics)
         self._open.callback(self.notes.close)
+        self._backlogs = {
+            "frames": self._backlog(GATHER_GROUP, self.topics.samples),
+            "telemetry": self._backlog(self.settings.worker.group, self.topics.telemetry),
+        }
         hosts = {entry.host for entry in self.fleet.containers()}
         clock = self.fleet.now_ns
         self._open.enter_context(Answering(self.settings, self.fleet, hosts, clock))
@@ -96,6 +103,10 @@ class Stage:
             )  # fmt: skip  # one call, one thought
         self._producer.flush()
 
+    def unread(self) -> dict[str, int]:
+        """Records that gather and judge have not read yet, in the partition that has most."""
+        return {name: backlog.records() for name, backlog in self._backlogs.items()}
+
     def publish(self, manifest: Manifest, content: bytes) -> None:
         """A model, as its trainer announces it."""
         ModelStore(self.settings.models_dir).save(content)
@@ -111,6 +122,11 @@ class Stage:
                     f"`plimsoll {part}` ended with exit code {child.returncode}; its last words: "
                     f"{self._last_words(part)} (all of them in {self._log(part)})"
                 )
+
+    def _backlog(self, group: str, topic: str) -> Backlog:
+        backlog = Backlog(self.settings.kafka.librdkafka(), group, topic)
+        self._open.callback(backlog.close)
+        return backlog
 
     def _last_words(self, part: str) -> str:
         lines = self._log(part).read_text(errors="replace").strip().splitlines()
@@ -141,6 +157,7 @@ class Stage:
             "GOVERNOR__SESSION_TIMEOUT_S": "6",
             "WORKER__COMMIT_INTERVAL_S": "0.2",
             "GOVERNOR__COMMIT_INTERVAL_S": "0.1",
+            "GATHER__GROUP": GATHER_GROUP,
             "GATHER__CLOCK": "log",
             "GATHER__BATCH_WAIT_MS": "50",
         }

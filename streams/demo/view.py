@@ -41,6 +41,7 @@ class View:
 
     console: Console
     notes: Notes
+    time_is: str = "simulated"
     live: Live | None = None
     doing: str = ""
     _said: set[str] = field(default_factory=set)
@@ -110,13 +111,17 @@ class View:
             (verdict.name or verdict.subject[:12], "bold"), f": {why}",
         )  # fmt: skip  # reads as the line does
 
+    def _name(self, subject: str) -> str:
+        named = (f.verdict.name for f in self.notes.findings if f.verdict.subject == subject)
+        return next(filter(None, named), subject[:12])
+
     def _outcome(self, outcome: Outcome) -> Text:
         style = "cyan" if outcome.status is Status.DONE else "bold red"
         proof = {True: ", verified", False: ", NOT verified", None: ""}
         return Text.assemble(
             (_clock(outcome.at_ns), "dim"), " ",
             (f"{outcome.action.value} {outcome.status.value}", style), " ",
-            (outcome.subject[:12], "bold"),
+            (self._name(outcome.subject), "bold"),
             proof[outcome.verified],
             f": {outcome.detail}" if outcome.detail else "",
         )  # fmt: skip  # reads as the line does
@@ -124,7 +129,7 @@ class View:
     # ---- picture ----------------------------------------------------------------------------
 
     def _picture(self, now_ns: int) -> RenderableType:
-        title = f"Plimsoll · {_clock(now_ns)} UTC (simulated) · {self.doing}"
+        title = f"Plimsoll · {_clock(now_ns)} UTC ({self.time_is}) · {self.doing}"
         events = Group(*self._lines) if self._lines else Text("nothing to report", style="dim")
         return Group(
             Panel(self._images(), title=title, title_align="left", border_style="blue"),

@@ -57,10 +57,16 @@ def plots(
     columns: Mapping[str, Points], usual: Mapping[str, tuple[float, float]],
     marks: Sequence[tuple[int, str]], most: int = 6,
 ) -> list[Plot]:  # fmt: skip  # two lines say as much
-    """What the reasons speak of first, then what everybody asks for."""
+    """What the reasons speak of first, then what everybody asks for; all over the same time,
+    so that what lies above each other happened together.
+    """
     wanted = [*usual, *PREFERRED, *sorted(columns)]
-    names = [name for name in dict.fromkeys(wanted) if len(columns.get(name, ())) > 1]
-    return [_plot(name, columns[name], usual.get(name), marks) for name in names[:most]]
+    names = [name for name in dict.fromkeys(wanted) if len(columns.get(name, ())) > 1][:most]
+    times = [at_ns for name in names for at_ns in (columns[name][0][0], columns[name][-1][0])]
+    return [
+        _plot(name, columns[name], usual.get(name), marks, (min(times), max(times)))
+        for name in names
+    ]
 
 
 def usual_of(evidences: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -76,10 +82,11 @@ def usual_of(evidences: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, f
 
 
 def _plot(
-    name: str, points: Points, usual: tuple[float, float] | None, marks: Sequence[tuple[int, str]]
-) -> Plot:
+    name: str, points: Points, usual: tuple[float, float] | None,
+    marks: Sequence[tuple[int, str]], span: tuple[int, int],
+) -> Plot:  # fmt: skip  # two lines say as much
     points = _thinned(points)
-    begin, end = points[0][0], points[-1][0]
+    begin, end = span
     top = max(*(value for _, value in points), usual[1] if usual else 0.0) * 1.08 or 1.0
 
     def x(at_ns: int) -> float:
@@ -108,10 +115,10 @@ def _thinned(points: Points) -> Points:
 def human(value: float) -> str:
     """A number for a small space.
 
-    >>> [human(v) for v in (0.25, 48e6, 1234.0, 0.0)]
-    ['0.25', '48M', '1.2k', '0']
+    >>> [human(v) for v in (0.25, 48e6, 150_000, 1234.0, 0.0)]
+    ['0.25', '48M', '150k', '1.2k', '0']
     """
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
-            return f"{value / limit:.2g}{unit}"
+            return f"{value / limit:.{0 if abs(value) >= 10 * limit else 1}f}{unit}"
     return f"{value:.3g}"

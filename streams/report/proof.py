@@ -11,6 +11,7 @@ from typing import Any
 from models.errors import BrokenChain
 from models.evidence import Looked, Verification
 from models.records.exhibit import Exhibit
+from streams.report.timeline import told_piece
 from streams.report.words import clean
 from streams.stores.evidence import EvidenceStore
 from streams.stores.incidents import Chain, Story
@@ -36,10 +37,7 @@ def proof_of(chain: Chain, story: Story | None, evidence_dir: Path | None = None
     store = EvidenceStore(evidence_dir) if evidence_dir is not None else None
     rows = [_row(one, "chain", store) for one in found.chain]
     rows += [_row(one, "beside", store) for one in found.others]
-    rows += [
-        {"exhibit": "", "kind": "?", "source": "", "taken": "", "sha256": "", "result": f"BAD: {p}"}
-        for p in chain.problems
-    ]
+    rows += [_line("", "?", "", f"BAD: {problem}") for problem in chain.problems]
     bad = sum(str(row["result"]).startswith("BAD") for row in rows)
     holds = found.holds and not bad
     on = [one.exhibit for one in found.chain if one.exhibit is not None]
@@ -56,12 +54,21 @@ def _row(one: Looked, where: str, store: EvidenceStore | None) -> dict[str, Any]
         result = f"BAD: {one.problem}"
     elif exhibit is not None and exhibit.location and store is not None:
         result = _stored(exhibit, store)
+    return _line(one.sequence, one.kind, one.sha256, result, exhibit)
+
+
+def _line(
+    number: object, kind: str, sha256: str, result: str, exhibit: Exhibit | None = None
+) -> dict[str, Any]:
+    """``what`` is told of pieces of evidence; other exhibits speak by their kind."""
     return {
-        "exhibit": one.sequence,
-        "kind": clean(one.kind),
+        "exhibit": number,
+        "kind": clean(kind),
+        "what": clean(told_piece(exhibit)) if exhibit and exhibit.location else "",
         "source": clean(exhibit.source) if exhibit else "",
         "taken": _clock(exhibit.taken_ns) if exhibit else "",
-        "sha256": one.sha256,
+        "sha256": sha256,
+        "lies_at": clean(exhibit.location) if exhibit else "",
         "result": result,
     }
 

@@ -13,6 +13,7 @@ from models.records.exhibit import Exhibit
 from models.records.order import Order, Outcome
 from models.records.signed import Signed
 from models.records.verdict import Finding
+from streams.report.plots import human
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,18 @@ def _told(exhibit: Exhibit) -> tuple[str, str, str]:
     if exhibit.kind == "word":
         word = decode(Word, decode(Signed, content).payload)
         return "said", f"{word.operator}: {word.verb}", word.because
-    where = f" at {exhibit.location}" if exhibit.location else ""
-    piece = f"{exhibit.kind} ({exhibit.size_bytes} bytes{where})"
-    return "taken", "evidence taken", f"{piece} {exhibit.detail}".strip()
+    return "taken", "evidence taken", f"{exhibit.kind} {told_piece(exhibit)}"
+
+
+def told_piece(exhibit: Exhibit) -> str:
+    """How large a piece of evidence is, and what was said of it."""
+    size = f"{human(exhibit.size_bytes)}B"
+    return f"{size} ({exhibit.detail})" if exhibit.detail else size
 
 
 def _outcome(outcome: Outcome) -> tuple[str, str, str]:
+    if outcome.uid.endswith("/evidence"):
+        return "taken", "evidence taken", "all of it is in"
     if outcome.verified is None:
         tone = "bad" if outcome.status in ("failed", "refused") else "good"
         return tone, f"{outcome.action} {outcome.status}", outcome.detail

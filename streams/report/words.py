@@ -51,7 +51,8 @@ def at(at_ms: int) -> str:
 def _facts(story: Story) -> Iterator[tuple[str, Any]]:
     latest, state = story.latest, story.state
     yield "incident", story.uid
-    yield "level", f"{state['level']}, now {state['level_now']}"
+    now = f", now {state['level_now']}" if state["level_now"] != state["level"] else ""
+    yield "level", f"{state['level']}{now}"
     yield "stage", state["stage"]
     yield "subject", f"{latest['resources'][0]['name']} ({story.subject})"
     yield "group", state["group"]

@@ -1,4 +1,4 @@
-"""What a responder platform is: one file (or package) and one line in ``__init__.py``.
+"""What a responder platform is: one file (or package) and one line in pyproject.toml.
 
 A platform knows how to look at, cut off and put back one container of its kind. It keeps
 nothing and decides nothing: the runner owns time, order and memory, and hands back what

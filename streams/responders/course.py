@@ -14,15 +14,14 @@ undoes it when its time is up. Every platform call brings a state about, so twic
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
 import orjson
 import structlog
-import tenacity
 
-from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable
+from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable, StoreFailed
 from models.records.order import Action, Outcome, Status, Submission
 from streams.responders.base import Acted, Phase, Responder, State
 from streams.responders.store import Case, ResponderStore, Rung, Step
@@ -59,6 +58,8 @@ class Course:
         self._clock = clock
         self._ttl_ns = int(ttl_s * 1e9)
         self._stopping = stopping
+        self._silence = ""
+        """What the platform's silence was last told as; empty once it has answered again."""
         self._locks = tuple(threading.Lock() for _ in range(256))
         self._steps: dict[Step, Callable[[Case], Case]] = {
             Step.RECEIVED: self._begin,
@@ -114,26 +115,43 @@ class Course:
             if self._over(case):
                 case = self._kept(replace(case, step=Step.ENDING))
             after = self._tried(case)
-            if after is case:
-                break
+            if after.step is case.step:
+                return after
             case = after
         return case
 
     def _tried(self, case: Case) -> Case:
-        """One step, asked again while the platform is silent; the same case when it must
-        be left for later.
+        """One step, asked again while the platform is silent; at the same step still when it
+        must be left for later.
         """
+        for pause_s in _pauses():
+            try:
+                return self._stepped(case)
+            except RuntimeUnreachable as silence:
+                self._silence = str(silence)
+                case = self._kept(replace(case, silence=self._silence))
+            if self._stopping.is_set():
+                break
+            if self._clock() >= self._patience_ends_ns(case):
+                return self._silent(case)
+            log.warning("container runtime silent, asking again", why=case.silence, **_named(case))
+            self._stopping.wait(pause_s)
+        return case
+
+    def _stepped(self, case: Case) -> Case:
+        """One step, asked once. Raises: RuntimeUnreachable."""
         try:
-            return self._patience(case)(self._steps[case.step], case)
+            after = self._steps[case.step](case)
         except ContainerGone as gone:
             return self._gone(case, str(gone))
-        except RuntimeUnreachable as silence:
-            return case if self._stopping.is_set() else self._silent(case, str(silence))
+        except (RuntimeUnreachable, StoreFailed):
+            raise
         except ContainerRuntimeError as refusal:
             return self._refused_by_platform(case, str(refusal))
         except Exception as fault:  # one order's fault must not end the responder
             log.exception("response failed", **_named(case))
             return self._refused_by_platform(case, f"internal fault: {fault!r}")
+        return after
 
     def _begin(self, case: Case) -> Case:
         if case.order.action is Action.RELEASE:
@@ -141,8 +159,10 @@ class Course:
         if case.order.action is Action.EXTEND:
             return self._extend(case)
         if self._late(case):
-            return self._failed(case, "its deadline passed before it could be begun")
-        if not self._platform.find(case.order.subject):
+            return self._failed(case, self._too_late(case))
+        found = self._platform.find(case.order.subject)
+        self._silence = ""
+        if not found:
             raise ContainerGone(f"container {case.order.subject[:12]} does not exist here")
         seen = self._witness.look(case.order, Phase.VOLATILE)
         until_ns = self._until(case.order.action, case.order.until_ns)
@@ -151,7 +171,7 @@ class Course:
     def _prepare(self, case: Case) -> Case:
         """Record how the subject is, for the first rung with nothing in its way."""
         if not case.rungs and self._late(case):
-            return self._failed(case, "its deadline passed before it could be begun")
+            return self._failed(case, self._too_late(case))
         subject, passed = case.order.subject, case.passed
         for action in _ladder(case)[len(case.rungs) + len(passed) :]:
             obstacle = self._obstacle(action, subject)
@@ -226,10 +246,10 @@ class Course:
         rung = replace(case.rungs[-1], failed=True, detail=f"failed: {why}")
         return self._escalate(replace(case, rungs=(*case.rungs[:-1], rung)))
 
-    def _silent(self, case: Case, why: str) -> Case:
+    def _silent(self, case: Case) -> Case:
         if case.step is Step.ENDING:
-            return self._troubled(case, why)
-        return self._failed(case, f"{why}; asked again until the order's time was over")
+            return self._troubled(case, case.silence)
+        return self._failed(case, f"{case.silence}; asked again until the order's time was over")
 
     def _gone(self, case: Case, why: str) -> Case:
         if case.step is Step.ENDING:
@@ -323,6 +343,12 @@ class Course:
     def _late(self, case: Case) -> bool:
         return self._clock() > case.order.deadline_ns
 
+    def _too_late(self, case: Case) -> str:
+        """With the silence that used the time up: its own, or of those that it waited behind."""
+        silence = case.silence or self._silence
+        said = "its deadline passed before it could be begun"
+        return f"{said}; meanwhile: {silence}" if silence else said
+
     def _until(self, action: Action, asked_ns: int) -> int:
         """When it ends by itself: what the order asks, within what this responder allows."""
         if not asked_ns and action in ENDLESS:
@@ -351,24 +377,10 @@ class Course:
                 return other.uid
         return ""
 
-    def _patience(self, case: Case) -> tenacity.Retrying:
+    def _patience_ends_ns(self, case: Case) -> int:
+        """Until when a silent platform is asked again."""
         begun = bool(case.rungs) or case.step is Step.ENDING
-        ends_ns = case.order.deadline_ns + (BEGUN_NS if begun else 0)
-
-        def over(_: tenacity.RetryCallState) -> bool:
-            return self._stopping.is_set() or self._clock() >= ends_ns
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(RuntimeUnreachable),
-            wait=tenacity.wait_exponential(RETRY_FIRST_S, max=RETRY_MOST_S, min=RETRY_FIRST_S),
-            stop=over,
-            sleep=tenacity.sleep_using_event(self._stopping),
-            before_sleep=lambda state: log.warning(
-                "container runtime silent, asking again", attempt=state.attempt_number,
-                why=str(state.outcome.exception() if state.outcome else ""), **_named(case),
-            ),
-            reraise=True,
-        )  # fmt: skip  # pairs in lines
+        return case.order.deadline_ns + (BEGUN_NS if begun else 0)
 
     def _done(self, case: Case, stage: str, submissions: tuple[Submission, ...]) -> Outcome:
         rung = next(rung for rung in reversed(case.rungs) if not rung.failed)
@@ -402,6 +414,14 @@ class Course:
             took_s=max(0, now_ns - case.arrived_ns) / 1e9,
             submissions=submissions,
         )
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two questions to a silent platform: soon at first, then patiently."""
+    pause_s = RETRY_FIRST_S
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 2, RETRY_MOST_S)
 
 
 def _ladder(case: Case) -> tuple[Action, ...]:

@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from models.contract import ONLY_PARTITION, PARTITIONER, Topics
+from models.errors import StoreFailed
 from models.records.codec import decode
 from models.records.order import Outcome
 from streams.meters import Meters
@@ -42,7 +43,11 @@ log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """Runs until ``stopping`` is set; a second run goes on where the first one ended."""
+    """Runs until ``stopping`` is set; a second run goes on where the first one ended.
+
+    Raises: StoreFailed. Nothing may be done that cannot be written, so whoever supervises
+    the process starts it again, until that is mended.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Runner:
         self._outbox = _Outbox(kafka, topics.outcomes, store, meters)
         self._running: dict[str, Future[None]] = {}
         self._not_before: dict[str, float] = {}
+        self._broken: StoreFailed | None = None
 
     def run(self) -> None:
         self._store.forget(self._clock() - REMEMBER_NS)
@@ -78,6 +84,8 @@ class Runner:
                     self._once()
             finally:
                 self._stopping.set()  # hands that wait for a silent engine let go
+        if self._broken is not None:
+            raise self._broken
         self._outbox.close()
         self._orders.close()
 
@@ -150,15 +158,23 @@ class Runner:
             self._outbox.send()
             if case is not None and case.step is Step.TOLD:
                 self._slow.submit(self._follow_up, uid)
-        except Exception:  # a full disk, a locked store: said, and the case stays as it is
+        except StoreFailed as broken:
+            self._stop_for(broken)
+        except Exception:  # a fault of ours: said, and the case stays as it is
             log.exception("response interrupted", order=uid, todo="restart once it is mended")
 
     def _follow_up(self, uid: str) -> None:
         try:
             if not self._stopping.is_set():
                 self._course.follow_up(uid)
+        except StoreFailed as broken:
+            self._stop_for(broken)
         except Exception:  # the isolation stands; only this evidence is late
             log.exception("slow evidence interrupted", order=uid, todo="restart to try again")
+
+    def _stop_for(self, broken: StoreFailed) -> None:
+        self._broken = broken
+        self._stopping.set()
 
 
 class _Orders:

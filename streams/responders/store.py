@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, StoreFailed
 from models.records.codec import decode, encode
 from models.records.order import Action, Check, Order, Outcome, Submission
 
@@ -88,6 +88,8 @@ class Case:
     ended_by: str = ""
     troubled: bool = False
     """It was told that the end does not succeed; told once, tried on."""
+    silence: str = ""
+    """How the platform's silence was told, where it did not answer some time or other."""
 
     @property
     def uid(self) -> str:
@@ -98,7 +100,7 @@ class ResponderStore:
     """May be used from any thread. One process at a time holds it.
 
     Raises: ConfigurationError on opening, when the file cannot be used or another process
-    has it.
+    has it; StoreFailed then, and from any method, when the disk does not do its part.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,6 +109,9 @@ class ResponderStore:
         self._holder = _hold(path)
         try:
             self._db = _opened(path)
+        except sqlite3.OperationalError as problem:
+            self._holder.close()
+            raise self._failed(problem) from problem
         except (sqlite3.Error, ConfigurationError) as problem:
             self._holder.close()
             raise ConfigurationError(
@@ -177,13 +182,13 @@ class ResponderStore:
 
     def offsets(self, topic: str) -> dict[int, int]:
         """The next offset to read, partition by partition."""
-        with self._lock:
+        with self._reading():
             rows = self._db.execute("SELECT part, next FROM offsets WHERE topic = ?", (topic,))
             return dict(rows.fetchall())
 
     def untold(self, after: int = 0, most: int = 100) -> list[tuple[int, bytes]]:
         """Encoded outcomes that the broker does not have yet, oldest first."""
-        with self._lock:
+        with self._reading():
             rows = self._db.execute(
                 "SELECT id, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, most)
             )
@@ -197,13 +202,27 @@ class ResponderStore:
 
     def _cases(self, condition: str, *values: object) -> Iterator[Case]:
         query = f"SELECT body FROM cases WHERE {condition} ORDER BY rowid"  # noqa: S608  # conditions are ours
-        with self._lock:
+        with self._reading():
             rows = self._db.execute(query, values).fetchall()
         return (decode(Case, body) for (body,) in rows)
 
     @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as problem:
+            raise self._failed(problem) from problem
+
+    def _failed(self, problem: sqlite3.Error) -> StoreFailed:
+        return StoreFailed(
+            f"responder store {self._path}: {problem}; make room or mend the disk, and start "
+            "the responder again: it goes on where it was"
+        )
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._db:
+        with self._reading(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             yield self._db
 

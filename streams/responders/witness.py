@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -21,7 +22,6 @@ from streams.stores.evidence import EvidenceStore
 Clock = Callable[[], int]
 
 VOLATILE_S: Final = 1.0
-"""Evidence that vanishes may hold up the isolation for this long at most."""
 SLOW_S: Final = 60.0
 """Evidence that stays may take longer, but not forever."""
 INLINE_BYTES: Final = 32 << 10
@@ -31,15 +31,32 @@ log = structlog.get_logger(__name__)
 
 
 class Witness:
-    def __init__(self, platform: Responder, store: EvidenceStore, clock: Clock) -> None:
+    """``recorder`` has what others wrote about the subject; it is asked for the slow evidence.
+    ``volatile_s`` is how long the evidence that vanishes may hold up an act.
+    """
+
+    def __init__(
+        self,
+        platform: Responder,
+        store: EvidenceStore,
+        clock: Clock,
+        recorder: Callable[[Order], Iterator[Piece]] | None = None,
+        *,
+        volatile_s: float = VOLATILE_S,
+    ) -> None:
         self._platform = platform
         self._store = store
         self._clock = clock
+        self._recorder = recorder
+        self._volatile_s = volatile_s
 
     def look(self, order: Order, phase: Phase) -> tuple[Submission, ...]:
         """What the platform can show of the order's subject within the phase's time."""
-        within_s = VOLATILE_S if phase is Phase.VOLATILE else SLOW_S
+        within_s = self._volatile_s if phase is Phase.VOLATILE else SLOW_S
         pieces = _within(within_s, lambda: self._platform.evidence(order.subject, phase))
+        recorder = self._recorder
+        if phase is Phase.SLOW and recorder is not None:
+            pieces = chain(pieces, _within(within_s, lambda: recorder(order)))
         return tuple(self._submitted(order, piece) for piece in pieces)
 
     def _submitted(self, order: Order, piece: Piece) -> Submission:
@@ -90,7 +107,7 @@ def _within(seconds: float, source: Callable[[], Iterator[Piece]]) -> Iterator[P
             piece = found.get(timeout=max(0.0, ends - time.monotonic()))
         except queue.Empty:
             enough.set()
-            yield _missing(f"the rest was not there within {seconds:.0f} s")
+            yield _missing(f"the rest was not there within {seconds:g} s")
             return
         if piece is None:
             return

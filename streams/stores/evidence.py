@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ MOST_BYTES: Final = 64 << 20
 """The largest piece; memory images need a store of their own."""
 INCIDENT_MOST_BYTES: Final = 1 << 30
 """All of one incident, so that an attacker who writes much cannot fill the disk with it."""
+SPARE_BYTES: Final = 64 << 20
+"""Left free on the disk: the responder's own store mostly lies there too, and without a line
+in that nothing can be isolated.
+"""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -41,10 +46,12 @@ class EvidenceStore:
         *,
         most_bytes: int = MOST_BYTES,
         incident_most_bytes: int = INCIDENT_MOST_BYTES,
+        spare_bytes: int = SPARE_BYTES,
     ) -> None:
         self._directory = directory
         self._most_bytes = most_bytes
         self._incident_most_bytes = incident_most_bytes
+        self._spare_bytes = spare_bytes
 
     def keep(self, scope: str, incident: str, content: bytes) -> Kept:
         """Write one piece; twice is the same as once."""
@@ -80,10 +87,14 @@ class EvidenceStore:
         return content
 
     def _no_room(self, folder: Path, more: int) -> str:
-        here = sum(one.stat().st_size for one in folder.iterdir()) if folder.is_dir() else 0
-        if here + more <= self._incident_most_bytes:
-            return ""
-        return f"{folder.name} holds {here} bytes already, at most {self._incident_most_bytes}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        here = sum(one.stat().st_size for one in folder.iterdir())
+        if here + more > self._incident_most_bytes:
+            return f"{folder.name} holds {here} bytes already, at most {self._incident_most_bytes}"
+        free = shutil.disk_usage(folder).free
+        if free - more < self._spare_bytes:
+            return f"{free} bytes are free on its disk, {self._spare_bytes} of them are not for it"
+        return ""
 
 
 def folder_of(scope: str, incident: str) -> str:
@@ -104,7 +115,6 @@ def _holds(path: Path, digest: str) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,22 +1,19 @@
 """Incidents as the topics tell them: bounded reading for commands and reports.
 
-Read is up to the end as it was when reading began, without a consumer group, so a command
-leaves no trace on the broker. Alerts carry each incident's whole state; the chain of one
-incident lies in one partition.
+Alerts carry each incident's whole state; the chain of one incident lies in one partition.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 
-from models.contract import KIND_HEADER, Topics, partition_of
-from models.errors import BrokerUnreachable, ConfigurationError, MalformedRecord, UntrustedMessage
+from models.contract import KIND_HEADER, Topics
+from models.errors import ConfigurationError, MalformedRecord, UntrustedMessage
 from models.evidence import Head, Verification, verify
 from models.records.codec import decode
 from models.records.exhibit import Exhibit
@@ -25,12 +22,10 @@ from models.records.telemetry import Batch
 from models.settings import Kafka
 from streams.alerts import unwrapped
 from streams.keys import Role, Trust
+from streams.stores.log import LogReader
 
 log = structlog.get_logger(__name__)
 
-_ASK_S: Final = 15.0
-_STILL_S: Final = 20.0
-"""Without a record for this long the broker is taken for silent."""
 _DAY_MS: Final = 86_400_000
 
 
@@ -92,15 +87,13 @@ class Incidents:
     """Reads what the governor wrote. Raises BrokerUnreachable when Kafka does not answer."""
 
     def __init__(self, kafka: Kafka, topics: Topics, trust: Trust) -> None:
-        self._config = {**kafka.librdkafka(), "group.id": "plimsoll-reader",
-                        "enable.auto.commit": False, "log_level": 0}  # fmt: skip  # one thought
-        self._bootstrap = kafka.bootstrap
+        self._log = LogReader(kafka)
         self._topics = topics
         self._trust = trust
 
     def stories(self) -> list[Story]:
         """All incidents that the alerts topic still holds, the latest first."""
-        return self._stories(self._scan(self._topics.alerts))
+        return self._stories(self._log.scan(self._topics.alerts))
 
     def story(self, uid: str) -> Story:
         """One incident, by its id or the beginning of it.
@@ -120,14 +113,14 @@ class Incidents:
         """One incident's evidence; ``since_ms`` when it was opened, to begin a day before."""
         chain = Chain()
         begin_ms = max(since_ms - _DAY_MS, 0)
-        for message in self._scan(self._topics.evidence, key=uid, since_ms=begin_ms):
+        for message in self._log.scan(self._topics.evidence, key=uid, since_ms=begin_ms):
             if message.key() == uid.encode():
                 self._take(chain, message)
         return chain
 
     def telemetry(self, group: str, from_ms: int, to_ms: int) -> Iterator[Batch]:
         """Batches of a group that the log took in between these times, where still there."""
-        for message in self._scan(self._topics.telemetry, key=group, since_ms=from_ms):
+        for message in self._log.scan(self._topics.telemetry, key=group, since_ms=from_ms):
             stamped_ms: int = message.timestamp()[1]
             if stamped_ms > to_ms:
                 return
@@ -161,61 +154,6 @@ class Incidents:
                 log.warning("an alert cannot be read", offset=message.offset(), why=repr(problem))
         stories = [Story(uid, tuple(found.values())) for uid, found in alerts.items()]
         return sorted(stories, key=lambda one: int(one.latest["time"]), reverse=True)
-
-    # ---- reading --------------------------------------------------------------------------
-
-    def _scan(self, topic: str, *, key: str = "", since_ms: int = 0) -> Iterator[Message]:
-        """Every record up to the present end; with a key only its partition."""
-        consumer = Consumer(self._config)
-        try:
-            ends = self._ends(consumer, topic, key)
-            begins = [TopicPartition(topic, p, since_ms) for p in ends]
-            if since_ms and begins:
-                begins = consumer.offsets_for_times(begins, timeout=_ASK_S)
-            else:
-                begins = [TopicPartition(topic, p, low) for p, (low, _) in ends.items()]
-            left = {
-                one.partition: ends[one.partition][1] for one in begins
-                if 0 <= one.offset < ends[one.partition][1]
-            }  # fmt: skip  # one condition
-            consumer.assign([one for one in begins if one.partition in left])
-            yield from self._until(consumer, left)
-        except KafkaException as problem:
-            raise BrokerUnreachable(self._silent(topic, problem.args[0].str())) from problem
-        finally:
-            consumer.close()
-
-    def _ends(self, consumer: Consumer, topic: str, key: str) -> dict[int, tuple[int, int]]:
-        found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
-        if found.error is not None:
-            why = f"{found.error.str()}; run `plimsoll topics create` first"
-            raise BrokerUnreachable(f"topic {topic}: {why}")
-        partitions = sorted(found.partitions)
-        if key:
-            partitions = [partition_of(key.encode(), len(partitions))]
-        return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_ASK_S)
-            for p in partitions
-        }
-
-    def _until(self, consumer: Consumer, left: dict[int, int]) -> Iterator[Message]:
-        heard_s = time.monotonic()
-        while left:
-            for message in consumer.consume(500, 0.2):
-                if message.error() is not None:
-                    raise KafkaException(message.error())
-                heard_s = time.monotonic()
-                partition, offset = message.partition() or 0, message.offset() or 0
-                if offset < left.get(partition, 0):
-                    yield message
-            for one in consumer.position(consumer.assignment()):
-                if one.partition in left and one.offset >= left[one.partition]:
-                    del left[one.partition]
-            if left and time.monotonic() - heard_s > _STILL_S:
-                raise BrokerUnreachable(self._silent("records", f"none came for {_STILL_S:.0f} s"))
-
-    def _silent(self, what: str, why: str) -> str:
-        return f"Kafka at {self._bootstrap}, {what}: {why}; is it up (plimsoll config show)?"
 
 
 def _begins(uid: str, said: str) -> bool:

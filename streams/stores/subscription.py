@@ -20,7 +20,8 @@ _ASK_S: Final = 15.0
 def follow(
     kafka: Kafka, topic: str, *, from_beginning: bool = False, until_end: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Every alert as it comes; with ``until_end`` up to where the topic ends now.
+    """Every alert as it comes; with ``until_end`` up to where the topic ends now. What the
+    topic holds already comes in the order of time, whatever partition it lies in.
 
     Raises: BrokerUnreachable, when Kafka does not answer at the start.
     """
@@ -35,21 +36,30 @@ def follow(
             TopicPartition(topic, p, OFFSET_BEGINNING if from_beginning else high)
             for p, (_, high) in ends.items()
         ])  # fmt: skip  # one thought
-        while left or not until_end:
-            for message in consumer.consume(100, 0.2):
-                problem = message.error()
-                if problem is not None:
-                    log.warning("the broker says", why=problem.str(), topic=topic)
-                    continue
-                try:
-                    yield unwrapped(message.key(), message.value(), message.headers() or [])
-                except MalformedRecord as fault:
-                    log.warning("not an alert", offset=message.offset(), why=str(fault))
+        held: list[dict[str, Any]] = []
+        while left:
+            held += _alerts(consumer, topic)
             for one in consumer.position(consumer.assignment()):
                 if one.offset >= ends[one.partition][1]:
                     left.discard(one.partition)
+        yield from sorted(held, key=lambda body: int(body["time"]))
+        while not until_end:
+            yield from _alerts(consumer, topic)
     finally:
         consumer.close()
+
+
+def _alerts(consumer: Consumer, topic: str) -> Iterator[dict[str, Any]]:
+    """What came within a moment."""
+    for message in consumer.consume(100, 0.2):
+        problem = message.error()
+        if problem is not None:
+            log.warning("the broker says", why=problem.str(), topic=topic)
+            continue
+        try:
+            yield unwrapped(message.key(), message.value(), message.headers() or [])
+        except MalformedRecord as fault:
+            log.warning("not an alert", offset=message.offset(), why=str(fault))
 
 
 def _ends(consumer: Consumer, kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:

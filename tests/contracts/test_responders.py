@@ -11,6 +11,7 @@ import pytest
 
 from models.errors import ContainerGone
 from models.records.order import Action
+from streams.responders import names
 from streams.responders.base import Acted, Phase, Responder
 from streams.responders.docker import Docker
 from streams.responders.docker.engine import Engine
@@ -38,16 +39,30 @@ def engine_platform() -> Iterator[Docker]:
     engine.close()
 
 
-@pytest.fixture(params=["simulated", "docker"])
-def stand(request: pytest.FixtureRequest) -> Stand:
-    if request.param == "simulated":
-        return Stand(Simulated(Memory()), SUBJECT)
+def simulated(_: pytest.FixtureRequest) -> Stand:
+    return Stand(Simulated(Memory()), SUBJECT)
+
+
+def docker(request: pytest.FixtureRequest) -> Stand:
     made: TestEngine = request.getfixturevalue("docker_engine")
     image = made.image("contract")
     network = request.getfixturevalue("contract_network")
     container = made.run(image, network=network, stop_signal="SIGKILL")
     assert container.id is not None
     return Stand(request.getfixturevalue("engine_platform"), container.id, made.adopt)
+
+
+STANDS = {"simulated": simulated, "docker": docker}
+
+
+@pytest.fixture(params=STANDS)
+def stand(request: pytest.FixtureRequest) -> Stand:
+    return STANDS[request.param](request)
+
+
+def test_every_platform_that_can_be_had_is_held_to_this() -> None:
+    """A new line in pyproject.toml without a stand here would ship untested."""
+    assert set(names()) == STANDS.keys() - {"simulated"}
 
 
 @pytest.fixture(scope="module")

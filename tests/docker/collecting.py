@@ -28,7 +28,9 @@ class Collecting:
             "files_interval_s": PAUSE_S,
         }
         settings = load(data_dir=directory, collect={**given, **collect})
-        self.source = DockerSource.open(settings, time.time_ns)
+        self.back_ns = 0
+        """How far the clock was set back."""
+        self.source = DockerSource.open(settings, lambda: time.time_ns() - self.back_ns)
         self.facts: dict[str, list[Fact]] = {}
         self.rows: dict[str, list[dict[str, float]]] = {}
         self.entries: dict[str, InventoryEntry] = {}

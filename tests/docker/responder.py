@@ -20,7 +20,7 @@ from models.records.order import Action, Order, Outcome, Status
 from streams import keys
 from streams.keys import Role, Signer
 from streams.responders.store import Case, ResponderStore
-from tests.responding import S, order
+from tests.responding import S, order, releasing
 
 R = TypeVar("R")
 
@@ -29,7 +29,13 @@ RESPOND = (sys.executable, "-c", "from streams.cli import main; main()", "respon
 DIES = (sys.executable, "-m", "tests.docker.respond_and_die")
 
 
-def until(look: Callable[[], R | None], what: Callable[[], str], timeout_s: float = 30.0) -> R:
+PATIENCE_S = 90.0
+"""A machine that is busy with other tests takes its time; none of them waits for this."""
+
+
+def until(
+    look: Callable[[], R | None], what: Callable[[], str], timeout_s: float = PATIENCE_S
+) -> R:
     """What ``look`` finds, as soon as it finds it; fails with ``what`` after the deadline."""
     ends = time.monotonic() + timeout_s
     while time.monotonic() < ends:
@@ -71,7 +77,7 @@ class Post:
     def order(self, subject: str, action: Action = Action.ISOLATE, **fields: Any) -> Order:
         now_ns = time.time_ns()
         given: dict[str, Any] = {
-            "host": HOST, "issued_ns": now_ns, "deadline_ns": now_ns + 30 * S,
+            "host": HOST, "issued_ns": now_ns, "deadline_ns": now_ns + 120 * S,
             "until_ns": now_ns + 600 * S, "subject": subject,
         }  # fmt: skip  # pairs in lines
         return order(action, **{**given, **fields})
@@ -79,8 +85,8 @@ class Post:
     def send(self, one: Order, *, key: str = HOST) -> None:
         self.send_bytes(encode(self.signer.sign(encode(one))), key=key)
 
-    def send_bytes(self, value: bytes, *, key: str = HOST) -> None:
-        self._producer.produce(self.topics.orders, value, key)
+    def send_bytes(self, value: bytes, *, key: str = HOST, topic: str = "") -> None:
+        self._producer.produce(topic or self.topics.orders, value, key)
         assert self._producer.flush(20) == 0
 
     def outcomes(self, of: str = "") -> list[Outcome]:
@@ -90,13 +96,22 @@ class Post:
                 self.said.append(decode(Outcome, message.value()))
         return [one for one in self.said if not of or one.order == of]
 
-    def outcome(self, of: str, status: Status = Status.DONE, timeout_s: float = 30.0) -> Outcome:
+    def outcome(
+        self, of: str, status: Status = Status.DONE, timeout_s: float = PATIENCE_S
+    ) -> Outcome:
         """The first outcome of an order with this status, once it is there."""
         return until(
             lambda: next((one for one in self.outcomes(of) if one.status is status), None),
             lambda: f"{status} of {of}: {self.said}\n{self.log}",
             timeout_s,
         )
+
+    def release(self, one: Order) -> Outcome:
+        """Let go of what an order holds; the outcome of that word, once it is there."""
+        now_ns = time.time_ns()
+        word = releasing(one, issued_ns=now_ns, deadline_ns=now_ns + 120 * S)
+        self.send(word)
+        return self.outcome(word.uid, Status.RELEASED)
 
     @contextmanager
     def running(self, command: Sequence[str] = RESPOND) -> Iterator[subprocess.Popen[bytes]]:
@@ -110,13 +125,15 @@ class Post:
                 process.terminate()
             process.wait(30)
 
-    def cases(self) -> list[Case]:
-        """What its store holds; only while no process has it."""
+    def case(self, one: Order) -> Case:
+        """What its store holds of an order; only while no process has it."""
         store = ResponderStore(self.directory / "data" / "responder.db")
         try:
-            return store.every()
+            found = store.case(one.uid)
         finally:
             store.close()
+        assert found is not None
+        return found
 
     def close(self) -> None:
         self._outcomes.close()
@@ -131,4 +148,5 @@ class Post:
             "PLIMSOLL_RESPONDER__HOST": HOST,
             "PLIMSOLL_RESPONDER__DOCKER_HOST": self.docker_host,
             "PLIMSOLL_RESPONDER__RUNTIME_TIMEOUT_S": str(self.timeout_s),
+            "PLIMSOLL_RESPONDER__EVIDENCE_S": str(PATIENCE_S),  # a busy machine is slow to look
         }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from models.records.facts import (
     BootIdentity,
     Change,
     Connection,
+    Coverage,
     Direction,
     Exec,
     FileChange,
@@ -29,9 +32,15 @@ from models.records.facts import (
 )
 from models.records.inventory import State
 from producers.settings import load
+from producers.sources.docker import watch
+from producers.sources.docker.identity import Known, known_of
+from producers.sources.docker.layers import layers_of
+from producers.sources.docker.programs import STRANGER_NS, Programs
 from producers.sources.docker.source import DockerSource
 from producers.sources.docker.stats import reading_of
+from producers.sources.docker.watch import running
 from tests.docker.collecting import Collecting
+from tests.docker.passage import Passage
 from tests.fixtures_docker import TestEngine
 
 
@@ -210,14 +219,14 @@ def test_a_dropped_program_that_runs_is_no_part_of_the_image(
     assert added[0].sha256 == told.sha256
 
 
-@pytest.mark.parametrize("how", ["deleted", "in memory"])
+@pytest.mark.parametrize("how", ["deleted", "in memory", "beside a blank"])
 def test_a_program_without_a_file_is_no_part_of_the_image(
     docker_engine: TestEngine, image: str, collecting: Collecting, how: str
 ) -> None:
     """Whoever hides leaves no file behind: removed once it runs, or on a tmpfs."""
-    place = "/memory" if how == "in memory" else "/tmp"
-    container = docker_engine.run(image, tmpfs={"/memory": "exec"})
-    sh(container, f"cp /bin/busybox {place}/busybox")
+    place = {"deleted": "/tmp", "in memory": "/memory", "beside a blank": "/a memory"}[how]
+    container = docker_engine.run(image, tmpfs={"/memory": "exec", "/a memory": "exec"})
+    sh(container, f"cp /bin/busybox '{place}/busybox'")
     container.exec_run([f"{place}/busybox", "sleep", "1000"], detach=True)
     if how == "deleted":
         sh(container, f"rm {place}/busybox")
@@ -227,6 +236,58 @@ def test_a_program_without_a_file_is_no_part_of_the_image(
         return next((one for one in found if one.executable.startswith(place)), None)
 
     assert collecting.until(hidden, "the hidden program").in_image is False
+
+
+def test_a_dropped_program_in_a_root_of_its_own_is_no_part_of_the_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Behind a changed root no mount tells where a program lies; the writable layer does."""
+    container = docker_engine.run(image)
+    sh(container, "mkdir -p /jail/bin; cp /bin/busybox /jail/bin/busybox")
+    container.exec_run(
+        ["/bin/busybox", "chroot", "/jail", "/bin/busybox", "sleep", "1000"], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [o for o in collecting.of(container.id, Program) if "/jail" in o.executable],
+        "the program behind it",
+    )
+    assert told[0].in_image is False
+
+
+def test_a_program_that_is_there_before_its_container_is_known_is_not_the_hosts(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A busy engine tells of a container when its programs run already: told as the host's,
+    each would look like somebody who got out.
+    """
+    programs = Programs(Path("/"), "host/here", 0)
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    assert container.id is not None
+    subject = container.id
+    watch = collecting.source._watch
+    known = collecting.until(lambda: running(watch.containers()).get(subject), "that it runs")
+    now_ns = time.time_ns()
+
+    early = [told.pid for _, told in programs.look(now_ns, {})]
+    late = [(whose, told.pid) for whose, told in programs.look(now_ns + 1, {container.id: known})]
+
+    assert known.pid not in early
+    assert (container.id, known.pid) in late
+
+
+def test_the_programs_of_another_engine_are_the_hosts(
+    docker_engine: TestEngine, image: str
+) -> None:
+    """Nobody else would tell of them."""
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    pid = container.attrs["State"]["Pid"]
+    programs, now_ns = Programs(Path("/"), "host/here", 0), time.time_ns()
+
+    assert pid not in {told.pid for _, told in programs.look(now_ns, {})}
+    list(programs.look(now_ns + STRANGER_NS, {}))
+
+    assert programs._processes[pid].subject == "host/here"
 
 
 def test_a_program_that_replaces_itself_is_told_under_its_new_name(
@@ -286,6 +347,64 @@ def test_image_files_that_change_or_vanish_are_told_and_the_engines_own_are_not(
     }  # fmt: skip  # a table
     sh(container, "rm /var/new/data")
     collecting.until(lambda: told()["/var/new/data"] is Change.DELETED, "it was removed again")
+
+
+def test_layers_that_the_engine_does_not_tell_are_found_by_the_mounts(
+    docker_engine: TestEngine, image: str, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker with containerd's image store names none, nor does Podman: without them no file
+    and no dropped program would be told from the image's own.
+    """
+    told = docker_engine.run(image)
+    layers = told.attrs["GraphDriver"]["Data"]
+    upper, lowers = layers_of(Path("/"), told.attrs["State"]["Pid"])
+    assert upper == Path(layers["UpperDir"])
+    assert [one.resolve() for one in lowers] == list(map(Path, layers["LowerDir"].split(":")))
+
+    def without(*given: Any) -> Known:
+        return replace(known_of(*given), upper=None, lowers=())
+
+    monkeypatch.setattr(watch, "known_of", without)
+    container = docker_engine.run(image)
+    sh(container, "mkdir /tmp/x; cp /bin/busybox /tmp/x/busybox; rm /bin/tool")
+    container.exec_run(["/tmp/x/busybox", "sleep", "1000"], detach=True)
+
+    def found() -> dict[str, Change]:
+        return {one.path: one.change for one in collecting.of(container.id, FileChange)}
+
+    def programs() -> dict[str, bool | None]:
+        return {one.executable: one.in_image for one in collecting.of(container.id, Program)}
+
+    collecting.until(lambda: len(found()) == 2, "two changes")
+    assert found() == {"/tmp/x/busybox": Change.ADDED, "/bin/tool": Change.DELETED}
+    collecting.until(lambda: len(programs()) == 2, "two programs")
+    assert programs() == {"/bin/busybox": True, "/tmp/x/busybox": False}
+
+
+def test_samples_may_be_taken_more_often_than_frames_are_sent(
+    docker_engine: TestEngine, image: str, tmp_path: Path
+) -> None:
+    """A frame less a second is cheaper for Kafka; a burst still shows."""
+    container = docker_engine.run(image)
+    assert container.id is not None
+    subject = container.id
+    often = Collecting(tmp_path, sample_period_s=0.1, frame_interval_s=3.0)
+
+    times: list[int] = []
+    ends_s = time.monotonic() + 60
+    try:
+        while len(times) < 3:
+            assert time.monotonic() < ends_s, "no frame with several samples of it"
+            for frame in often.source.poll():
+                samples = frame.samples
+                if subject in samples.subjects:
+                    mine = samples.index == samples.subjects.index(subject)
+                    times = list(samples.times_ns[mine].tolist())
+            time.sleep(0.1)
+        assert times == sorted(set(times))
+        assert often.source._interval_s == pytest.approx(3.0)
+    finally:
+        often.source.close()
 
 
 def test_an_exec_is_told_without_the_secrets_on_its_line(
@@ -374,6 +493,40 @@ def test_inventory_says_what_a_container_is_and_when_it_is_gone(
     container.remove(force=True)
 
     collecting.until(lambda: collecting.entries[subject].state is State.GONE, "that it is gone")
+
+
+def test_a_container_that_had_gone_before_we_looked_is_known_by_its_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """What runs for a moment must not end among the unknown ones."""
+    short = "5" * 64
+    attributes = {"image": image, "name": "short", "com.docker.compose.service": "cart"}
+    actor = {"ID": short, "Attributes": attributes}
+    for action in ("create", "exec_start: wget evil", "destroy"):
+        event = {"Type": "container", "Action": action, "Actor": actor, "timeNano": time.time_ns()}
+        collecting.source._watch._happened(docker_engine.client.api, event)
+
+    collecting.until(lambda: len(collecting.of(short, Lifecycle)) == 2, "its two events")
+    assert [one.command for one in collecting.of(short, Exec)] == ["wget evil"]
+    entry = collecting.entries[short]
+    assert (entry.lineage, entry.role) == (f"local/{image.removesuffix(':1')}", "cart")
+    assert (entry.name, entry.state) == ("short", State.GONE)
+
+
+def test_an_answer_that_we_do_not_understand_costs_no_other_container(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """An engine of another make, or a newer one: the thread that asks it must not end."""
+    watch = collecting.source._watch
+    strange = (
+        {"Type": "container"}, {"Type": "container", "Action": "start", "Actor": {"ID": "x" * 64}},
+        {"Type": "container", "Action": "kill", "Actor": {"ID": "y"}, "timeNano": "soon"},
+    )  # fmt: skip  # events
+    for event in strange:
+        watch._events.put((watch._round, event))
+    container = docker_engine.run(image)
+    collecting.until(lambda: seen(collecting, container), "samples of another one")
+    assert collecting.of(container.id, Lifecycle)
 
 
 def test_page_cache_is_no_memory_in_use(
@@ -477,6 +630,137 @@ def test_nothing_ends_when_containers_come_and_go(
 
     assert not failed
     assert collecting.sequences == list(range(len(collecting.sequences)))
+
+
+HOSTILE = r"""
+name=$(printf '\377\376'); ip link set eth0 down; ip link set eth0 name "$name"
+mkdir "/tmp/$name"; mount -t tmpfs none "/tmp/$name"; cp /bin/busybox "/tmp/$name/busybox"
+printf '#!/bin/sh\nexec "/tmp/%s/busybox" sh -c "while true; do sleep 1; done"\n' "$name" \
+    >"/tmp/$name/$name"
+chmod +x "/tmp/$name/$name"
+"""
+
+
+def test_no_name_that_a_container_gives_itself_ends_the_collector(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Processes, interfaces and mounts are called what their owner likes, in any bytes."""
+    container = docker_engine.run(
+        image, cap_add=["NET_ADMIN", "SYS_ADMIN"], security_opt=["apparmor=unconfined"]
+    )
+    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
+
+    sh(container, HOSTILE)
+    container.exec_run(
+        ["/bin/sh", "-c", "name=$(printf '\\377\\376'); exec \"/tmp/$name/$name\""], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [
+            one for one in collecting.of(container.id, Program) if one.executable.startswith("/tmp")
+        ],
+        "the program of that name",
+    )
+    assert told[0].executable == r"/tmp/\udcff\udcfe/busybox"
+    assert told[0].in_image is False
+    have = len(seen(collecting, container))
+    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
+
+
+def test_a_clock_that_is_set_back_blinds_nobody(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A machine that booted with the wrong time is corrected, perhaps by hours."""
+    container = docker_engine.run(image)
+    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
+    collecting.until(lambda: collecting.of(container.id, Program), "its program")
+
+    collecting.back_ns = 3_600 * 10**9
+
+    have = len(seen(collecting, container))
+    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
+    sh(container, "cp /bin/busybox /tmp/dropped")
+    container.exec_run(["/bin/nc", "-l", "-p", "99"], detach=True)
+    collecting.until(lambda: collecting.of(container.id, FileChange), "the file")
+    collecting.until(lambda: collecting.of(container.id, Listen), "the open port")
+    assert collecting.of(container.id, Exec)
+
+
+def test_an_engine_that_falls_silent_is_told_and_what_was_done_meanwhile_too(
+    docker_engine: TestEngine, image: str, tmp_path: Path
+) -> None:
+    """Whoever wants to act unseen stops the engine's socket first."""
+    container = docker_engine.run(image)
+    passage = Passage(tmp_path / "docker.sock")
+    passage.open()
+    blind = Collecting(tmp_path / "data", docker_host=passage.address)
+    host = blind.source._subject
+
+    def silences() -> list[Coverage]:
+        return [one for one in blind.of(host, Coverage) if one.problem == "engine-silent"]
+
+    try:
+        blind.until(lambda: seen(blind, container), "a sample")
+        passage.close()
+        blind.until(silences, "the silence")
+        assert silences()[0].until_ns == 0
+        have = len(seen(blind, container))
+        sh(container, "echo unseen")
+        blind.until(lambda: len(seen(blind, container)) > have + 2, "samples all the same")
+        assert not blind.of(container.id, Exec)
+
+        passage.open()
+
+        told = blind.until(lambda: blind.of(container.id, Exec), "what was done meanwhile")
+        assert [one.command for one in told] == ["/bin/sh -c echo unseen"]
+        blind.until(lambda: len(silences()) == 2, "its end")
+        assert silences()[1].until_ns > 0
+    finally:
+        blind.source.close()
+        passage.close()
+
+
+def test_without_an_engine_the_first_line_says_so(tmp_path: Path) -> None:
+    """The host is watched all the same, and its containers once the engine is there."""
+    alone = Collecting(tmp_path, docker_host=f"unix://{tmp_path}/none.sock")
+    try:
+        assert "none.sock does not answer: no container is seen" in alone.source.opening()
+        alone.until(lambda: alone.rows, "the host's sample")
+    finally:
+        alone.source.close()
+
+
+def test_no_file_stays_open_for_what_is_gone(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A collector runs for months; one handle a container would end it."""
+    sockets = []
+    for _ in range(3):
+        containers = [docker_engine.run(image) for _ in range(3)]
+        for one in containers:
+            collecting.until(lambda one=one: seen(collecting, one), "samples")  # type: ignore[misc]  # bound now
+        theirs = [str(one.id) for one in containers]
+        theirs += [f"/proc/{one.attrs['State']['Pid']}/" for one in containers]
+        assert [name for name in opened() if any(part in name for part in theirs)]
+        for one in containers:
+            one.remove(force=True)
+        collecting.until(
+            lambda ids=theirs[:3]: all(collecting.entries[i].state is State.GONE for i in ids),  # type: ignore[misc]  # bound now
+            "that they are gone",
+        )
+        collecting.poll()
+        assert not [name for name in opened() if any(part in name for part in theirs)]
+        sockets.append(sum(name.startswith("socket:") for name in opened()))
+    assert sockets[-1] <= sockets[0] + 3, "connections to the engine come and go"
+
+
+def opened() -> list[str]:
+    """What this process holds open."""
+    found = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            found.append(str(handle.readlink()))
+    return found
 
 
 def test_the_first_line_says_what_is_seen(collecting: Collecting) -> None:

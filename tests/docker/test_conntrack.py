@@ -6,6 +6,7 @@ import functools
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,20 @@ def test_only_the_entries_of_the_address_are_seen_and_deleted(
     assert conntrack.delete([victim]) > 0
     assert conntrack.entries([victim]) == []
     assert len(conntrack.entries([sibling])) == before
+
+
+def test_the_file_and_netlink_tell_the_same_connections(served: tuple[str, str]) -> None:
+    """Some kernels offer one way only; hosts of a fleet must be told of alike."""
+    from producers.sources.docker.conntrack import entries_of
+    from producers.sources.docker.netlink import Netlink
+
+    path, link = Path("/proc/1/net/nf_conntrack"), Netlink()
+    for _ in range(2):  # the second dump answers from what it remembers
+        dumped = [one for one in link.dump() if one.destination in served]
+        assert len(dumped) >= 2
+        if path.exists():
+            read = [one for one in entries_of(path.read_text()) if one.destination in served]
+            assert sorted(map(str, read)) == sorted(map(str, dumped))
 
 
 def test_no_address_means_no_entry(served: tuple[str, str]) -> None:

@@ -16,7 +16,7 @@ from infra.demo.machine import Run
 from infra.demo.remote import RemoteHosts
 from infra.demo.stories import STORIES, begin
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 LEAKED_BYTES = 6_000_000
 
 
@@ -86,6 +86,15 @@ def test_who_is_born_after_a_direction_passes_it_over(scene: Set) -> None:
 
     scene.all_have_lived_on()
     assert scene.memory_bytes(actor) < LEAKED_BYTES
+
+
+def test_a_container_that_somebody_ended_is_missed(scene: Set) -> None:
+    """An engine that is restarted ends them all: without them there is nothing to tell."""
+    actor = scene.troupe.actor("search", 3)
+    scene.client.api.kill(actor.subject)
+    assert scene.troupe.absent() == [actor.name]
+    scene.client.api.start(actor.subject)
+    assert scene.troupe.absent() == []
 
 
 def test_nothing_of_it_stays(scene: Set) -> None:

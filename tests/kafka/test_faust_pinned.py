@@ -28,6 +28,7 @@ READ = {
     "faust.transport.consumer:Consumer.perform_seek": "8c88bc25f247",
     "faust.transport.consumer:Consumer.resume_flow": "63f6ce287325",
     "faust.transport.consumer:Consumer.stop_flow": "5fd3d0a652a7",
+    "faust.transport.consumer:Consumer.verify_all_partitions_active": "ca7f0a5275a8",
     "faust.transport.consumer:Consumer.wait_empty": "be7fdc44dce7",
     "faust.transport.consumer:ThreadDelegateConsumer._getmany": "5d6f5dc0eb16",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit": "f4f95a22defe",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.contract import Topics, partition_of
-from models.errors import BrokerUnreachable, ConfigurationError
+from models.errors import BrokerUnreachable, ConfigurationError, Fault
 from models.records import encode
 from models.records.facts import Coverage
 from models.records.inventory import InventoryEntry
@@ -23,7 +25,7 @@ from tests.kafka.gathering import (
     gathering,
     until,
 )
-from tests.telemetry.builders import NS, START_NS, frame
+from tests.telemetry.builders import NS, START_NS, entry, frame
 
 
 @pytest.fixture
@@ -101,29 +103,73 @@ def test_time_is_written_to_every_partition(kafka: TestKafka, topics: Topics, ma
     assert made.tick_times[1] == [START_NS, START_NS + 5 * NS]
 
 
+def bad_frames() -> dict[Fault, tuple[bytes, bytes]]:
+    """One of each fault: its bytes, and the key under which it lies."""
+    plain = encode(frame(["x"], host="host1"))
+    return {
+        "undecodable": (b"\x00", b"host0"),
+        "unknown-schema": (plain.replace(b'"v":1', b'"v":9', 1), b"host1"),
+        "missing": (plain.replace(b'"pool":"pool",', b""), b"host1"),
+        "mistyped": (plain.replace(b"[[0.0],", b'[["much"],'), b"host1"),
+        "empty": (plain.replace(b"[[0.0],[0.0]]", b"[[null],[null]]"), b"host1"),
+        "out-of-range": (plain.replace(b'"sequence":0', b'"sequence":-1'), b"host1"),
+        "misdated": (encode(frame(["x"], host="host2", at_s=4_000)), b"host2"),
+        "misplaced": (encode(frame(["x"], host="host2")), b"host1"),
+        "oversized": (plain.replace(b':"pool"', b':"' + b"p" * 600 + b'"'), b"host1"),
+    }
+
+
 def test_what_is_no_frame_leaves_as_one_dead_letter(
     kafka: TestKafka, topics: Topics, made: Made
 ) -> None:
     """Its neighbours are unharmed, and its offset is done with."""
-    fleet = Fleet(kafka.bootstrap, topics)
+    fleet, bad = Fleet(kafka.bootstrap, topics), bad_frames()
     fleet.write(1)
-    wrong = encode(frame(["x"], host="host1")).replace(b"[[0.0],", b'[["much"],')
-    future = encode(frame(["x"], host="host2", at_s=4_000))
-    for value, key in ((b"\x00", b"host0"), (wrong, b"host1"), (future, b"host2")):
+    for value, key in bad.values():
         fleet.raw(value, key)
     fleet.write(1)
     with gathering(kafka.bootstrap, topics) as gather:
         made.until(lambda: made.rows().keys() >= fleet.rows, "all rows")
-        made.until(lambda: len(made.letters) == 3, "the dead letters")
-        until(lambda: committed(kafka.bootstrap, topics, 2) == 9, "all committed")
-        assert gather.meters.read("rejected", fault="mistyped") == 1
+        made.until(lambda: len(made.letters) >= len(bad), "the dead letters")
+        until(lambda: committed(kafka.bootstrap, topics, 2) == 6 + len(bad), "all committed")
+        assert {
+            fault: gather.meters.read("rejected", fault=fault) for fault in bad
+        } == dict.fromkeys(bad, 1)
 
-    letters = {letter.fault: letter for letter in made.letters}
-    assert set(letters) == {"undecodable", "mistyped", "misdated"}
-    assert letters["mistyped"].place == "samples.columns[0]"
-    assert letters["mistyped"].kept == wrong
-    assert all(letter.topic == topics.samples for letter in letters.values())
+    assert {letter.fault: letter.kept for letter in made.letters} == {
+        fault: value for fault, (value, _) in bad.items()
+    }
+    assert len(made.letters) == len(bad)
+    places = {letter.fault: letter.place for letter in made.letters}
+    assert (places["mistyped"], places["missing"]) == ("samples.columns[0]", "pool")
+    assert all(letter.topic == topics.samples and letter.reason for letter in made.letters)
     assert set(made.rows().values()) == {1}
+
+
+def test_no_well_formed_frame_stops_the_others(
+    kafka: TestKafka, topics: Topics, made: Made
+) -> None:
+    """What gather adds to it may be more than Kafka takes: its sender would have stopped the
+    telemetry of all, for as long as that frame is kept.
+    """
+    fleet = Fleet(kafka.bootstrap, topics)
+    fleet.write(1)
+    names = [f"long-{number}" for number in range(14)]
+    known = [replace(entry(name, "long", "host1"), name="n" * 60_000) for name in names]
+    fleet.send(frame(host="host1", producer="odd", inventory=known))
+    fleet.send(frame(names * 5, host="host1", producer="odd", sequence=1))
+    wide = tuple(f"{number:05000}" for number in range(195))
+    fleet.send(frame(names[:1], host="host1", producer="odd", sequence=2, features=wide))
+    fleet.write(1)
+    with gathering(kafka.bootstrap, topics):
+        made.until(lambda: made.rows().keys() >= fleet.rows, "all rows")
+        made.until(lambda: bool(made.letters), "the dead letter")
+        until(lambda: committed(kafka.bootstrap, topics, 2) == 9, "all committed")
+    assert [(letter.fault, letter.topic) for letter in made.letters] == [
+        ("oversized", topics.telemetry)
+    ]
+    found = Counter(row.subject for b in made.batches if b.lineage == "long" for row in b.members)
+    assert found.keys() == set(names)
 
 
 def test_nothing_is_committed_that_kafka_did_not_take(kafka: TestKafka) -> None:

@@ -1,11 +1,13 @@
-"""The same delivery on librdkafka's broker inside a process, which the demo runs on."""
+"""What the demo needs of librdkafka's broker inside a process: delivery, and the backlog."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams.demo.backlog import Backlog
+from streams.demo.broker import EmbeddedBroker
 from tests.kafka.trial import Trial
 from tests.kafka.worker import POISON
 
@@ -28,3 +30,21 @@ def test_a_killed_worker_loses_nothing_on_the_embedded_broker(tmp_path: Path) ->
         verdict = trial.verdict()
 
     assert (verdict.lost, verdict.rejected, verdict.state_equal) == (0, 1, True)
+
+
+def test_the_backlog_is_that_of_the_partition_that_has_most() -> None:
+    """The fleet waits by it; a sum would let one partition overflow while others are read."""
+    broker = EmbeddedBroker(["frames"])
+    kafka = {"bootstrap.servers": broker.bootstrap}
+    producer = Producer(kafka)
+    for number in range(13):
+        producer.produce("frames", b"", partition=0 if number < 10 else 1)
+    assert producer.flush(20) == 0
+    backlog = Backlog(kafka, "gather", "frames")
+    assert backlog.records() == 10
+
+    reader = Consumer({**kafka, "group.id": "gather"})
+    reader.commit(offsets=[TopicPartition("frames", 0, 8)], asynchronous=False)
+    assert backlog.records() == 3
+    reader.close()
+    backlog.close()

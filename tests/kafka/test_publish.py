@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from structlog.testing import capture_logs
 
 from infra.kafka import KafkaServer
 from models.contract import Topics, partition_of
+from models.errors import ConfigurationError
 from models.records import decode
 from models.records.frame import Frame
 from producers.publish import Publisher, PublishMeters
@@ -37,12 +39,15 @@ def frame(sequence: int) -> Frame:
     return Frame("default", "host-1", "default", "run-1", sequence, START_NS + sequence, 1.0)
 
 
-def publisher(directory: Path, bootstrap: str, prefix: str, **spool: Any) -> Publisher:
+def publisher(
+    directory: Path, bootstrap: str, prefix: str, clock: Callable[[], int] = time.time_ns,
+    **spool: Any,
+) -> Publisher:  # fmt: skip  # one signature, three lines
     settings = load(
         data_dir=directory, topic_prefix=prefix, kafka={"bootstrap": bootstrap},
         spool={"drain_frames_per_s": 1000.0, **spool},
     )  # fmt: skip  # the options in a line
-    return Publisher(settings, time.time_ns, PublishMeters())
+    return Publisher(settings, clock, PublishMeters())
 
 
 def until(effect: Callable[[], bool], what: str, serve: Publisher | None = None) -> None:
@@ -115,6 +120,113 @@ def test_a_broker_that_stops_for_a_while_costs_no_frame_and_no_order(
     assert all(one.dropped == 0 for one in found)
 
 
+def test_the_one_on_call_sees_where_kafka_was_looked_for_and_why_in_vain(
+    broker: KafkaServer, tmp_path: Path
+) -> None:
+    """At three in the morning one line must be enough to begin with."""
+    topics = Topics("told.")
+    create_topics(broker.bootstrap, {topics.samples: 4})
+    sender = publisher(tmp_path, broker.bootstrap, topics.prefix)
+    broker.stop()
+    try:
+        with capture_logs() as lines:
+            sender.send(frame(0))
+            until(lambda: sender.away, "it is noticed", sender)
+            until(lambda: any(one["event"] == "spool-waits" for one in lines), "told", sender)
+    finally:
+        broker.start()
+    found = {one["event"]: one for one in lines}
+    assert found["kafka-away"]["bootstrap"] == broker.bootstrap
+    assert "refused" in found["kafka-away"]["problem"]
+    assert found["spool-waits"]["frames"] == 1
+    registry = sender._meters.registry
+    assert (registry.get_sample_value("plimsoll_collect_spool_age_seconds") or 0) > 10**6
+    until(lambda: sender.waiting == 0, "confirmed", sender)
+    assert registry.get_sample_value("plimsoll_collect_spool_age_seconds") == 0
+    sender.close()
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(broker: KafkaServer, tmp_path: Path) -> None:
+    """A machine that boots with the wrong time is corrected by hours, in either direction."""
+    topics = Topics("clock.")
+    create_topics(broker.bootstrap, {topics.samples: 4})
+    now_ns = time.time_ns()
+    sender = publisher(tmp_path, broker.bootstrap, topics.prefix, lambda: now_ns)
+    broker.freeze()
+    try:
+        now_ns -= 3_600 * 10**9
+        sender.send(frame(0))
+        until(lambda: sender.away, "it is noticed", sender)
+        now_ns -= 3_600 * 10**9
+    finally:
+        broker.thaw()
+    until(lambda: sender.waiting == 0 and not sender.away, "all are confirmed", sender)
+    sender.close()
+    assert sequences(written(broker.bootstrap, topics.samples, 1)) == [0]
+
+
+def test_a_spool_is_drained_no_faster_than_allowed(broker: KafkaServer, tmp_path: Path) -> None:
+    """Ten thousand hosts come back at once: their return must not be the next outage."""
+    topics = Topics("slow.")
+    create_topics(broker.bootstrap, {topics.samples: 4})
+    sender = publisher(tmp_path, broker.bootstrap, topics.prefix, drain_frames_per_s=20.0)
+    broker.freeze()
+    sender.send(frame(0))
+    until(lambda: sender.away, "it is noticed", sender)
+    for number in range(1, 81):
+        sender.send(frame(number))
+    begun_s = time.monotonic()
+    broker.thaw()
+    until(lambda: sender.waiting == 0, "all are confirmed", sender)
+    assert time.monotonic() - begun_s > 2.5, "20 at once, 60 at 20 a second"
+    sender.close()
+    assert sequences(written(broker.bootstrap, topics.samples, 81)) == list(range(81))
+
+
+def test_a_full_disk_costs_what_it_can_not_hold_and_says_so(
+    broker: KafkaServer, tmp_path: Path
+) -> None:
+    """The disk is the host's, and others fill it; the collector goes on all the same."""
+    topics = Topics("disk.")
+    create_topics(broker.bootstrap, {topics.samples: 4})
+    sender = publisher(tmp_path, broker.bootstrap, topics.prefix)
+    base = sender._spool._base
+    broker.freeze()
+    try:
+        sender.send(frame(0))
+        until(lambda: sender.away, "it is noticed", sender)
+        (pages,) = base.execute("PRAGMA page_count").fetchone()
+        base.execute(f"PRAGMA max_page_count = {pages + 20}")
+        with capture_logs() as lines:
+            for number in range(1, 1001):
+                sender.send(frame(number))
+    finally:
+        broker.thaw()
+    lost = sender._meters.registry.get_sample_value(
+        "plimsoll_collect_lost_frames_total", {"reason": "disk"}
+    )
+    assert lost is not None
+    assert 100 < lost < 1000
+    assert sum(one["event"] == "frames-lost" for one in lines) == 1, "a line a while, not each"
+    until(lambda: sender.waiting == 0, "the rest is confirmed", sender)
+    base.execute("PRAGMA max_page_count = 1000000")
+    sender.send(frame(1001))
+    sender.close()
+
+    found = written_all(broker.bootstrap, topics.samples, 1001)
+    assert sequences(found) == sorted(set(sequences(found)))
+    assert sum(one.dropped for one in found) == lost == 1002 - len(found)
+
+
+def test_two_collectors_do_not_share_a_spool(kafka: TestKafka, tmp_path: Path) -> None:
+    """Each would send the other's frames, and count them as its own."""
+    sender = publisher(tmp_path, kafka.bootstrap, "both.")
+    with pytest.raises(ConfigurationError, match="if another collector runs here, end it"):
+        publisher(tmp_path, kafka.bootstrap, "both.")
+    sender.close()
+    publisher(tmp_path, kafka.bootstrap, "both.").close()
+
+
 def test_what_a_killed_collector_had_on_disk_is_sent_by_the_next(
     broker: KafkaServer, tmp_path: Path
 ) -> None:
@@ -175,6 +287,9 @@ def test_a_spool_that_overflows_gives_up_the_oldest_and_the_next_frame_says_so(
     assert topic[-1].sequence == 3000
     missing = 3001 - len(topic)
     assert missing > 100
+    assert missing == sender._meters.registry.get_sample_value(
+        "plimsoll_collect_lost_frames_total", {"reason": "spool-full"}
+    )
     assert sum(one.dropped for one in topic) == missing
 
 

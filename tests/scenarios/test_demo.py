@@ -61,6 +61,14 @@ def test_nothing_was_rejected_and_the_exit_code_says_so(document: dict[str, Any]
     assert document["exit_code"] == 0
 
 
+def test_nothing_was_dropped_unread(document: dict[str, Any]) -> None:
+    """The embedded broker forgets what is too much for it: the fleet has to wait for readers."""
+    said = {log.stem: log.read_text() for log in Path(document["directory"]).glob("*.log")}
+
+    assert "offsets were skipped" not in said["worker"]
+    assert "unknown-container" not in said["gather"]
+
+
 def test_each_answered_story_has_a_report(document: dict[str, Any]) -> None:
     """The post-mortem is one file that opens anywhere."""
     reports = [Path(path) for path in document["reports"]]

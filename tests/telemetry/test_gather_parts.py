@@ -10,12 +10,13 @@ from models.errors import MalformedRecord
 from models.records import encode
 from models.records.facts import Coverage, Observation, Program
 from models.records.frame import Frame
+from models.records.inventory import InventoryEntry
 from producers.gather.incoming import Incoming
 from producers.gather.intake import read_frame
 from producers.gather.ledger import Ledger
 from producers.gather.ticker import Ticker
 from producers.gather.watch import Watch
-from tests.telemetry.builders import NS, START_NS, frame
+from tests.telemetry.builders import NS, START_NS, entry, frame
 
 AHEAD_NS = 300 * NS
 
@@ -167,6 +168,11 @@ def future_observation() -> Frame:
     return frame(observations=[late])
 
 
+def endless() -> InventoryEntry:
+    labels = {f"label-{number}": "x" * 1_000 for number in range(600)}
+    return replace(entry("a", "shop/web"), labels=labels)
+
+
 @pytest.mark.parametrize(
     ("value", "fault", "place"),
     [
@@ -180,6 +186,18 @@ def future_observation() -> Frame:
         (encode(frame(at_s=301)), "misdated", "at_ns"),
         (encode(future_observation()), "misdated", "observations[0].at_ns"),
         (encode(frame(host="h2")), "misplaced", "host"),
+        (encode(frame(inventory=[entry("a", "shop/web", "h2")])), "misplaced", "inventory[0]"),
+        (
+            encode(frame(inventory=[replace(entry("a", "shop/web"), scope="x")])),
+            "misplaced",
+            "inventory[0]",
+        ),
+        (
+            encode(frame(inventory=[entry("a", "shop/web", seen_s=301)])),
+            "misdated",
+            "inventory[0].seen_ns",
+        ),
+        (encode(frame(inventory=[entry("b", "shop/web"), endless()])), "oversized", "inventory[1]"),
         (b" " * (9 << 20), "oversized", ""),
     ],
     ids=lambda value: str(value)[:24] if isinstance(value, str) else "",

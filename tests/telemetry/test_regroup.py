@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,7 +178,27 @@ def test_a_container_gone_for_an_hour_is_forgotten() -> None:
     regroup = regrouper(entry("a", "shop/web", state=State.GONE))
     assert regroup.inventory.outlived(START_NS + 3_599 * NS) == []
     assert regroup.inventory.outlived(START_NS + 3_600 * NS) == ["a"]
-    assert "a" not in regroup.inventory.subjects
+    assert ("default", "a") not in regroup.inventory.subjects
+
+
+def test_what_was_deleted_from_the_topic_is_forgotten_in_every_scope() -> None:
+    """The topic's keys are subjects alone."""
+    regroup = regrouper(entry("a", "shop/web"), entry("b", "shop/web", address="10.0.0.1"))
+    regroup.learn(replace(entry("a", "shop/web"), scope="staging"))
+    regroup.inventory.forget_deleted({"a", "nobody"})
+    assert list(regroup.inventory.subjects) == [("default", "b")]
+    assert regroup.inventory.peer_lineage("default", "h1", "10.0.0.1") == "shop/web"
+
+
+def test_machines_of_one_id_in_two_scopes_are_two() -> None:
+    """A machine cloned from production must not teach production from staging."""
+    regroup = regrouper(entry("host/h1", "host/pool"))
+    production = frame(["host/h1"])
+    staging = replace(production, scope="staging", pool="trial")
+    for one in (production, staging, staging):
+        regroup.add(one, 0, LOT)
+    found = [(batch.group, len(batch.samples)) for batch in batches(regroup.flush()[0])]
+    assert sorted(found) == [("default/host/pool/web", 1), ("staging/host/trial/", 2)]
 
 
 def test_strangers_stay_bounded() -> None:
@@ -189,6 +210,23 @@ def test_strangers_stay_bounded() -> None:
     regroup.flush()
     regroup.forget_strangers()
     assert len(regroup.inventory.subjects) <= 10_001  # and the host itself
+
+
+def test_batches_too_large_for_kafka_are_halved_by_their_rows() -> None:
+    """Names of any length are a record's right, and must not stop everybody's telemetry."""
+    regroup = regrouper(*(entry(name, "shop/web") for name in "abc"))
+    regroup.add(frame(["a", "b", "c"]), 0, LOT)
+    regroup.add(frame(["b"], at_s=1), 0, LOT)
+    ((made,), _) = regroup.flush()
+    (whole,) = batches([made])
+
+    first, second = halved(made)
+
+    parts = batches([first, second])
+    assert [row for part in parts for row in rows_of(part)] == rows_of(whole)
+    assert parts[1].samples.subjects == tuple(member.subject for member in parts[1].members)
+    single = halved(first)[0]
+    assert halved(single) == []
 
 
 def test_sightings_too_large_for_kafka_are_halved() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_limits_are_said_and_nothing_is_written(tmp_path: Path) -> None:
     assert store.keep("default", "inc", b"x" * 10).problem == ""
     assert "at most 15" in store.keep("default", "inc", b"y" * 10).problem
     assert store.keep("default", "other", b"y" * 10).problem == ""
+
+
+def test_the_last_of_a_disk_is_not_for_evidence(tmp_path: Path) -> None:
+    """The responder writes what it is about to do on the same disk, and must never be unable to."""
+    free = shutil.disk_usage(tmp_path).free
+    greedy = EvidenceStore(tmp_path, spare_bytes=2 * free)
+    assert "are free on its disk" in greedy.keep("default", "inc-1", b"flows").problem
+    assert list((tmp_path / "default-inc-1").iterdir()) == []
 
 
 def test_a_full_disk_is_said_and_leaves_no_halves(

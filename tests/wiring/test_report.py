@@ -20,6 +20,7 @@ from streams.alerts import unwrapped, wrapped
 from streams.report.page import page
 from streams.report.plots import plots, series
 from streams.report.proof import Proof, proof_of
+from streams.report.timeline import timeline
 from streams.report.words import clean, told
 from streams.stores.evidence import EvidenceStore
 from streams.stores.incidents import Chain, Story
@@ -90,7 +91,7 @@ def test_the_page_tells_the_whole_story_and_needs_nothing_else() -> None:
         "sent 48 MB in 60 s", "isolate ordered", "verified in 0.8 s", "no answer either way",
         "ann: confirm", "seen in the proxy&#39;s log too", "evidence verified", "the chain holds",
         "network_transmit_bytes_per_s", "<polyline", bench.exhibits[-1].previous,
-        "flows (2 bytes)",
+        "flows 2B",
     ):  # fmt: skip  # a list to read across
         assert said in text, said
     tags = Tags()
@@ -158,6 +159,35 @@ def test_plots_keep_the_peak_and_only_the_subject() -> None:
     assert drawn.highest == "9"
     assert len(drawn.line.split()) <= 600
     assert min(float(one.split(",")[1]) for one in drawn.line.split()) < 10
+
+
+def test_plots_lie_over_the_same_time() -> None:
+    """What stands above each other is read as having happened together."""
+    late = [(START_NS + i * SECOND_NS, 1.0) for i in range(50, 101)]
+    early = [(START_NS + i * SECOND_NS, 1.0) for i in range(51)]
+    mark = START_NS + 50 * SECOND_NS
+
+    drawn = plots({"cpu_cores": early, "processes": late}, {}, [(mark, "found")])
+
+    assert {(one.begins_ns, one.ends_ns) for one in drawn} == {(early[0][0], late[-1][0])}
+    assert [one.marks for one in drawn] == [((160.0, "found"),)] * 2
+
+
+def test_slow_evidence_is_no_second_isolation(tmp_path: Path) -> None:
+    """It comes with an outcome of its own, which repeats what was done; and where it lies is
+    for whoever looks for it, not for whoever reads what happened.
+    """
+    kept = EvidenceStore(tmp_path).keep("default", "inc-1", HUGE)
+    bench = bench_of()
+    piece = Submission("file", kept.sha256, len(HUGE), START_NS, None, kept.location, "/tmp/xmrig")
+    bench.take(outcome(bench.orders[0], at_s=9, stage="evidence", submissions=(piece,)))
+    told_proof = proof(bench)
+
+    moments = timeline(told_proof.exhibits)
+    assert [one.title for one in moments].count("isolate done, verified in 0.8 s") == 1
+    assert any("file 40kB (/tmp/xmrig)" in one.detail for one in moments)
+    assert kept.location not in "".join(one.detail for one in moments)
+    assert kept.location in page(story_of(bench), told_proof)
 
 
 @pytest.mark.parametrize("level", [Level.WATCH, Level.CORRUPTED, Level.SUSPECT])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.types import TP
@@ -14,6 +14,7 @@ from models.errors import ConfigurationError, MalformedRecord
 from models.records.codec import decode
 from models.records.rejected import DeadLetter
 from streams.delivery.app import Delivery, make_app
+from streams.delivery.consumer import LeanConsumer
 from streams.delivery.continuity import Continuity, Gap
 from streams.delivery.lease import Lease
 from streams.delivery.outbox import Outbox
@@ -254,3 +255,9 @@ def test_times_that_cannot_work_together_are_refused() -> None:
     """Below the broker's session minimum a worker idles without a word."""
     with pytest.raises(ConfigurationError, match="session_timeout_s"):
         make_app("g", Delivery("localhost:9092", session_timeout_s=3.0, heartbeat_s=2.0))
+
+
+def test_a_partition_assigned_a_moment_ago_does_not_end_the_worker() -> None:
+    """Stock looks at the position of every partition now and then, known or not."""
+    consumer = SimpleNamespace(assignment=lambda: pytest.fail("looked at its partitions"))
+    asyncio.run(LeanConsumer.verify_all_partitions_active(cast("LeanConsumer", consumer)))

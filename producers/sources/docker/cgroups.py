@@ -34,7 +34,7 @@ class Cgroups:
         Raises: nothing; a process that is gone is None as well.
         """
         try:
-            told = (self._root / f"proc/{pid}/cgroup").read_text()
+            told = (self._root / f"proc/{pid}/cgroup").read_text(errors="surrogateescape")
         except OSError:
             return None
         folders = self._folders(told, container)

@@ -54,6 +54,7 @@ class Files:
         self._root, self._hash_most = root, hash_most_bytes
         self._interval_ns = round(interval_s * 1e9)
         self._layers: dict[str, Layer] = {}
+        self._looked_ns = 0
 
     def look(self, now_ns: int, known: dict[str, Known]) -> Iterator[tuple[str, Fact]]:
         """What is new since it was last looked at, of as many as the budget reaches."""
@@ -62,6 +63,10 @@ class Files:
         for subject, container in known.items():
             if subject not in self._layers and container.upper is not None:
                 self._layers[subject] = Layer(self._root, container, self._hash_most)
+        if now_ns < self._looked_ns:  # the clock was set back: what was due then is due now
+            for layer in self._layers.values():
+                layer.due_ns = 0
+        self._looked_ns = now_ns
         budget = Budget(ENTRIES_A_LOOK, BYTES_A_LOOK)
         for subject, layer in sorted(self._layers.items(), key=lambda pair: pair[1].due_ns):
             if layer.due_ns > now_ns or budget.spent:
@@ -174,7 +179,7 @@ class Layer:
         if old is not None and old.signature == signature:
             return None
         executable = _runs(found)
-        if old is not None and not executable and self._now_ns - old.told_ns < QUIET_NS:
+        if old is not None and not executable and 0 <= self._now_ns - old.told_ns < QUIET_NS:
             return None
         digest = self._digest(folder, name, found, executable=executable)
         self._told[path] = Told(signature, digest, self._now_ns)

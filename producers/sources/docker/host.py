@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import platform
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from models.records.inventory import InventoryEntry
 from producers.sources.docker.identity import Here
 from producers.sources.docker.interfaces import NetworkFile
 from producers.sources.docker.readings import NAN, Reading
+from producers.sources.docker.secrecy import printable
 
 SECTOR_BYTES: Final = 512
+_MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _BUSY: Final = (1, 2, 3, 6, 7, 8)
 """user, nice, system, irq, softirq and steal in the first line of /proc/stat."""
 
@@ -33,14 +36,15 @@ def machine_id(root: Path) -> str:
             found = (root / name).read_text().strip()
         except OSError:
             continue
-        if found.isalnum():
+        if _MACHINE_ID.fullmatch(found):  # before its first boot an image says "uninitialized"
             return found
     return hashlib.sha256(hostname(root).encode()).hexdigest()[:32]
 
 
 def hostname(root: Path) -> str:
     try:
-        return (root / "proc/sys/kernel/hostname").read_text().strip() or platform.node()
+        told = (root / "proc/sys/kernel/hostname").read_text(errors="replace").strip()
+        return printable(told or platform.node(), 255)
     except OSError:
         return platform.node()
 
@@ -127,7 +131,7 @@ class Host:
 
     def _lines(self, name: str) -> list[str]:
         try:
-            return (self._root / name).read_text().splitlines()
+            return (self._root / name).read_text(errors="replace").splitlines()
         except OSError:
             return []
 
@@ -154,7 +158,7 @@ def _addresses_v4() -> Iterator[str]:
 
 def _addresses_v6() -> Iterator[str]:
     try:
-        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+        lines = Path("/proc/net/if_inet6").read_text(errors="replace").splitlines()
     except OSError:
         return
     for line in lines:

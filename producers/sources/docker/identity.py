@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import calendar
+import itertools
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,8 @@ _ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}")
 _STATES: Final = {"running": State.RUNNING, "restarting": State.RUNNING, "paused": State.PAUSED}
 TOOLS_LABELS: Final = ("plimsoll.", "com.docker.", "org.opencontainers.")
 MOST_LABELS: Final = 64
+MOST_BYTES: Final = 16_384
+"""Of each list of a boot identity: together they must fit one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +191,19 @@ def boot_of(inspected: Mapping[str, Any], secrecy: Secrecy) -> BootIdentity:
         security.append(f"apparmor-profile={inspected['AppArmorProfile']}")
     return BootIdentity(
         image=inspected["Image"],
-        command=_words(config.get("Cmd"), secrecy),
-        entrypoint=_words(config.get("Entrypoint"), secrecy),
+        command=_few(_words(config.get("Cmd"), secrecy), secrecy),
+        entrypoint=_few(_words(config.get("Entrypoint"), secrecy), secrecy),
         environment=_environment(config.get("Env") or (), secrecy),
-        mounts=tuple(sorted(map(_mount, inspected.get("Mounts") or ()))),
+        mounts=_few(sorted(map(_mount, inspected.get("Mounts") or ())), secrecy),
         capabilities_added=tuple(sorted(host.get("CapAdd") or ())),
         capabilities_dropped=tuple(sorted(host.get("CapDrop") or ())),
         privileged=bool(host.get("Privileged")),
-        user=config.get("User") or "",
+        user=printable(config.get("User") or " ", 256).strip(),
         read_only_root=bool(host.get("ReadonlyRootfs")),
         network_mode=_network_mode(host.get("NetworkMode") or ""),
         pid_mode=host.get("PidMode") or "",
-        security_options=tuple(sorted(security)),
-        devices=tuple(sorted(_device(device) for device in host.get("Devices") or ())),
+        security_options=_few(sorted(_option(one, secrecy) for one in security), secrecy),
+        devices=_few(sorted(map(_device, host.get("Devices") or ())), secrecy),
     )
 
 
@@ -219,8 +222,30 @@ def _words(command: Iterable[str] | None, secrecy: Secrecy) -> tuple[str, ...]:
 
 
 def _environment(pairs: Iterable[str], secrecy: Secrecy) -> dict[str, str]:
-    split = (pair.partition("=") for pair in pairs)
-    return {printable(name, 256): secrecy.hidden(value) for name, _, value in split}
+    """Names, and what stands for their values; of very many, one stands for the last."""
+    told, rest = _cut(sorted(pairs), secrecy)
+    split = (pair.partition("=") for pair in told)
+    found = {printable(name, 256): secrecy.hidden(value) for name, _, value in split}
+    return {**found, rest: secrecy.hidden(rest)} if rest else found
+
+
+def _few(items: Sequence[str], secrecy: Secrecy) -> tuple[str, ...]:
+    """No more than a record can hold; what is left out still shows when it changes."""
+    told, rest = _cut(items, secrecy)
+    return (*told, rest) if rest else tuple(told)
+
+
+def _cut(items: Sequence[str], secrecy: Secrecy) -> tuple[Sequence[str], str]:
+    sizes = itertools.accumulate(len(item.encode("utf-8", "replace")) + 8 for item in items)
+    fit = sum(size <= MOST_BYTES for size in sizes)
+    left = len(items) - fit
+    return items[:fit], f"… {left} more: {secrecy.hidden(chr(0).join(items[fit:]))}" if left else ""
+
+
+def _option(option: str, secrecy: Secrecy) -> str:
+    """The engine's clients send a whole seccomp profile along: its HMAC stands for it."""
+    name, _, value = option.partition("=")
+    return f"{name}=<hidden:{secrecy.hidden(value)[:12]}>" if len(option) > 256 else option
 
 
 def _mount(mount: Mapping[str, Any]) -> str:
@@ -238,7 +263,7 @@ def _network_mode(mode: str) -> str:
 
 def _device(device: Mapping[str, Any]) -> str:
     inside, rights = device.get("PathInContainer", ""), device.get("CgroupPermissions", "")
-    return f"{device.get('PathOnHost', '')} -> {inside} {rights}"
+    return printable(f"{device.get('PathOnHost', '')} -> {inside} {rights}", 1024)
 
 
 def _healthcheck(check: Mapping[str, Any]) -> str:

@@ -16,14 +16,14 @@ Totals = tuple[int, int, int, int]
 def totals(text: bytes, counts: Callable[[str], bool]) -> Totals | None:
     r"""The sum over the interfaces that count; None where there is none.
 
-    >>> totals(b"a\\nb\\n  lo: 9 9 0 0 0 0 0 0 9 9 0\\n eth0: 5 1 0 0 0 0 0 0 7 2 0\\n",
+    >>> totals(b"a\nb\n  lo: 9 9 0 0 0 0 0 0 9 9 0\n eth0: 5 1 0 0 0 0 0 0 7 2 0\n",
     ...        lambda name: name != "lo")
     (5, 1, 7, 2)
     """
     sums, found = [0, 0, 0, 0], False
     for line in text.split(b"\n")[2:]:
         name, _, rest = line.partition(b":")
-        if not rest or not counts(name.strip().decode()):
+        if not rest or not counts(os.fsdecode(name.strip())):
             continue
         values = rest.split()
         found = True

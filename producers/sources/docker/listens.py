@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from models.records.facts import Listen
+from producers.pace import Every
 from producers.sources.docker.identity import Known
 
 _LISTENING: Final = "0A"
@@ -37,17 +38,14 @@ class Listens:
     """Tells each open port once, and again once a minute with the programs."""
 
     def __init__(self, root: Path, interval_s: float, refresh_ns: int) -> None:
-        self._root, self._refresh_ns = root, refresh_ns
-        self._interval_ns, self._next_ns = round(interval_s * 1e9), 0
+        self._root = root
+        self._look, self._refresh = Every(round(interval_s * 1e9)), Every(refresh_ns)
         self._told: dict[str, set[Listen]] = {}
-        self._refreshed_ns = 0
 
     def look(self, now_ns: int, known: Mapping[str, Known]) -> Iterator[tuple[str, Listen]]:
-        if now_ns < self._next_ns:
+        if not self._look.due(now_ns):
             return
-        self._next_ns = now_ns + self._interval_ns
-        if now_ns - self._refreshed_ns >= self._refresh_ns:
-            self._refreshed_ns = now_ns
+        if self._refresh.due(now_ns):
             self._told.clear()
         for subject in self._told.keys() - known.keys():
             del self._told[subject]

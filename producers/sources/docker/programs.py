@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from models.records.facts import Program
+from producers.pace import Every
 from producers.sources.docker.identity import Known
+from producers.sources.docker.layers import unescaped
 from producers.sources.docker.secrecy import printable
 
 REFRESH_NS: Final = 60 * 10**9
@@ -26,17 +28,21 @@ OUTSIDE: Final = "(outside)"
 """The parent of what was started from outside of the container: by ``docker exec``."""
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _DELETED: Final = " (deleted)"
+STRANGER_NS: Final = 10 * 10**9
+"""So long a process in a container that we don't know may become known; then it is taken for
+one of the host's, such as those of another engine."""
 _KERNEL: Final = "\0kernel"
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(slots=True)
 class Process:
-    """``executable`` is empty until we know what it is; ``excused`` once it was taken for
-    the runtime on its way into a container, which is believed one time.
+    """``subject`` is empty until we know whose it is, ``executable`` what it is; ``excused``
+    once it was taken for the runtime on its way into a container, which is believed one time.
     """
 
-    subject: str
+    seen_ns: int
+    subject: str = ""
     executable: str = ""
     excused: bool = False
 
@@ -51,7 +57,7 @@ class Programs:
         self._hash_most = hash_most_bytes
         self._processes: dict[int, Process] = {}
         self._told: dict[str, set[tuple[str, str, bool | None]]] = {}
-        self._refreshed_ns = 0
+        self._refresh = Every(REFRESH_NS)
         self._looks = 0
 
     def look(self, now_ns: int, known: Mapping[str, Known]) -> Iterator[tuple[str, Program]]:
@@ -61,13 +67,17 @@ class Programs:
         for pid in self._processes.keys() - present:
             del self._processes[pid]
         for pid in present - self._processes.keys():
-            self._processes[pid] = Process(self._subject(pid, known))
+            self._processes[pid] = Process(now_ns)
+        for pid, process in self._processes.items():
+            if not process.subject:
+                young = 0 <= now_ns - process.seen_ns < STRANGER_NS
+                process.subject = self._subject(pid, known, wait=young)
         also_host = self._looks % HOST_EVERY == 0
         self._looks += 1
         for pid, process in self._processes.items():
             if process.executable and not also_host and process.subject == self._host:
                 continue
-            if process.executable != _KERNEL:
+            if process.subject and process.executable != _KERNEL:
                 yield from self._look_at(pid, process, known)
 
     def counts(self) -> int:
@@ -75,8 +85,7 @@ class Programs:
         return sum(process.executable != _KERNEL for process in self._processes.values())
 
     def _age(self, now_ns: int, known: Mapping[str, Known]) -> None:
-        if now_ns - self._refreshed_ns >= REFRESH_NS:
-            self._refreshed_ns = now_ns
+        if self._refresh.due(now_ns):
             self._told.clear()
             for process in self._processes.values():
                 process.executable = process.executable if process.executable == _KERNEL else ""
@@ -143,14 +152,17 @@ class Programs:
             ),
         )
 
-    def _subject(self, pid: int, known: Mapping[str, Known]) -> str:
+    def _subject(self, pid: int, known: Mapping[str, Known], *, wait: bool = False) -> str:
+        """Whose it is. A process may be there before the engine has told us of its container:
+        to ``wait`` for that is to return nothing.
+        """
         try:
-            with open(f"{self._proc}/{pid}/cgroup") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "cgroup") as file:
                 found = _CONTAINER.findall(file.read())
         except OSError:
             return self._host
         # Nested engines put ids within ids: the outermost one is a container of ours.
-        return next((one for one in found if one in known), self._host)
+        return next((one for one in found if one in known), "" if found and wait else self._host)
 
     def _parent(self, pid: int, subject: str, container: Known | None) -> str:
         """The executable of what started it; empty for a container's first process."""
@@ -166,9 +178,13 @@ class Programs:
         uid = self._status(pid, "Uid").split("\t")[0]
         return "root" if uid == "0" else uid
 
+    def _opened(self, pid: int, name: str) -> TextIO:
+        """Whoever is watched chooses what it calls itself and its mounts: any bytes."""
+        return open(f"{self._proc}/{pid}/{name}", errors="surrogateescape")  # noqa: PTH123  # the fastest
+
     def _status(self, pid: int, field: str) -> str:
         try:
-            with open(f"{self._proc}/{pid}/status") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "status") as file:
                 for line in file:
                     name, _, value = line.partition(":")
                     if name == field:
@@ -179,19 +195,20 @@ class Programs:
 
     def _in_image(self, pid: int, executable: str, container: Known) -> bool | None:
         """Whether the image brought it: it lies in a read-only layer, and the writable one
-        holds nothing else in its place. None on a volume, which is no part of either.
+        holds nothing else in its place. None on a volume, which is no part of either, and
+        where nobody can tell: a process that changed its root sees no mount of that path.
         """
         if executable.endswith(_DELETED) or executable.startswith("/memfd:"):
             return False
         mount, kind = self._mount_of(pid, executable)
-        if mount is None or container.upper is None:
-            return None
-        if mount != "/":
+        if mount not in (None, "/"):
             return False if kind == "tmpfs" else None
+        if container.upper is None:
+            return None
         inside = executable.lstrip("/")
         upper = self._below(container.upper) / inside
         if not os.path.lexists(upper):
-            return True
+            return True if mount == "/" else None
         return any(self._same(upper, self._below(lower) / inside) for lower in container.lowers)
 
     def _below(self, path: Path) -> Path:
@@ -201,10 +218,10 @@ class Programs:
         """The mount point (in the container) that holds a path, and its kind."""
         best, kind = None, ""
         try:
-            with open(f"{self._proc}/{pid}/mountinfo") as file:  # noqa: PTH123  # the fastest
+            with self._opened(pid, "mountinfo") as file:
                 for line in file:
                     fields, _, tail = line.partition(" - ")
-                    point = fields.split(" ")[4]
+                    point = unescaped(fields.split(" ")[4])
                     inside = path == point or path.startswith(point.rstrip("/") + "/")
                     if inside and len(point) >= len(best or ""):
                         best, kind = point, tail.split(" ")[0]

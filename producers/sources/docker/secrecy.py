@@ -25,6 +25,7 @@ KEY_FILE: Final = "deployment.key"
 LEAST_KEY_BYTES: Final = 16
 LONGEST: Final = 2_000
 """Longer command lines are cut: they go to people and into baselines."""
+SEARCHED: Final = 2 * LONGEST
 
 _STRONG: Final = r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|credential)[\w.-]*"
 """Words that make a name secret wherever in it they stand …"""
@@ -39,10 +40,14 @@ _NAMED: Final = re.compile(
 )
 _FLAGGED: Final = re.compile(rf"(?P<lead>(?<!\S)--?(?:{_STRONG}|{_WEAK})\s+)(?!-){_VALUE}")
 _SHORT: Final = re.compile(
-    r"(?P<lead>\b(?:(?:mysql\w*|mariadb\S*|sshpass)\b.*?\s-p|redis-cli\b.*?\s-a\s*"
-    rf"|curl\b.*?\s(?:-u|--user)\s*)){_VALUE}"
+    r"(?P<lead>\b(?:(?:mysql\w*|mariadb\S*|7z\w*)\b.*?\s-p|redis-cli\b.*?\s-a\s*"
+    r"|(?:sshpass|mongo\w*)\b.*?\s-p\s*|login\b.*?\s-p\s*|curl\b.*?\s(?:-u|--user)\s*"
+    r"|ldap\w+\b.*?\s-w\s*|(?:zip|unzip)\b.*?\s-P\s*|ssh-keygen\b.*?\s-[NP]\s*"
+    r"|snmp\w+\b.*?\s-[AX]\s*|htpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+|vault\s+login\s+(?!-)"
+    rf"|(?i:identified\s+by)\s+)){_VALUE}"
 )
-"""Well-known programs whose flag for a password is one letter."""
+"""Well-known programs whose flag for a password is one letter, or none."""
+_CHPASSWD: Final = re.compile(r"(?P<lead>\b[\w.-]+:)(?P<value>[^\s'\"|:]+)(?=.*\bchpasswd\b)")
 _LONG: Final = re.compile(r"(?P<lead>)(?P<value>[A-Za-z0-9+/_=-]{20,})")
 _LEAST_BITS: Final = 3.6
 _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}")
@@ -64,10 +69,20 @@ class Secrecy:
         >>> Secrecy(b"k").scrubbed("mysql --password=hunter2 -h db")
         'mysql --password=<hidden:...> -h db'
         """
-        for pattern in (_AUTHORIZATION, _USERINFO, _NAMED, _FLAGGED, _SHORT):
+        text = self._shortened(text)
+        for pattern in (_AUTHORIZATION, _USERINFO, _NAMED, _FLAGGED, _SHORT, _CHPASSWD):
             text = pattern.sub(self._replace, text)
         text = _LONG.sub(self._replace_random, text)
         return printable(text, LONGEST)
+
+    def _shortened(self, text: str) -> str:
+        """Patterns take long over long lines: what will be cut is never searched, and no
+        half of a secret is left over. One endless word is hidden as a whole.
+        """
+        if len(text) <= SEARCHED:
+            return text
+        whole, _, _ = text[:SEARCHED].rpartition(" ")
+        return f"{whole} …" if whole else f"<hidden:{self.hidden(text)[:12]}>"
 
     def _replace(self, found: re.Match[str]) -> str:
         value = found["value"]
@@ -112,8 +127,8 @@ def entropy_bits(value: str) -> float:
 def printable(text: str, longest: int) -> str:
     r"""Text as records take it: no control characters, not too long, never empty.
 
-    >>> printable("a\\nb", 10), printable("", 10)
-    ('a\\\\nb', '?')
+    >>> printable("a\nb", 10), printable("", 10)
+    ('a\\nb', '?')
     """
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _escaped(c) for c in text)

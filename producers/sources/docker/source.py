@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from models.contract import HOST_PREFIX
 from models.records.facts import Coverage, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry, State
+from producers.pace import Every
 from producers.settings import Settings
 from producers.sources.base import About, Clock
 from producers.sources.docker import conntrack
@@ -87,11 +89,12 @@ class DockerSource:
         self._here = Here(settings.scope, machine_id(root))
         self._subject = f"{HOST_PREFIX}{self._here.host}"
         own = OwnActs(settings.data_dir / "acting")
-        self._watch = Watch(told.docker_host, self._here, secrecy, own, clock)
+        self._watch = Watch(told.docker_host, root, self._here, secrecy, own, clock)
         self._cgroups, self._host = Cgroups(root), Host(root)
         self._stats = StatsThread(self._watch.stats, clock, told.sample_period_s)
         self._meters: dict[str, Meter] = {}
         self._host_before: Reading | None = None
+        self._host_refresh = Every(REFRESH_NS)
         self._connections = self._connection_table()
         self._flows, self._flows_wait = Flows(), 0
         self._flows_spent = self._flows_due = 1  # sample periods that a look covers
@@ -103,6 +106,9 @@ class DockerSource:
         self._observations: list[Observation] = []
         self._inventory: dict[str, InventoryEntry] = {}
         self._frame_ns = 0
+        # Whole sample periods, and the same in each frame: gather joins what shares it.
+        periods = math.ceil(told.frame_interval_s / told.sample_period_s - 0.5)
+        self._interval_s = periods * told.sample_period_s
         self._lacks: list[str] = []
 
     @classmethod
@@ -128,6 +134,7 @@ class DockerSource:
 
     def poll(self) -> Sequence[Frame]:
         now_ns = self._clock()
+        self._observations.extend(self._watch.news())  # before those whom it is about
         known = self._watch.containers()
         alive = running(known)
         traffic = self._look_at_flows(known)
@@ -135,12 +142,11 @@ class DockerSource:
         self._sample(now_ns, alive, traffic)
         self._frame_ns = self._frame_ns or now_ns
         waited_s = (now_ns - self._frame_ns) / 1e9
-        half_s = self._told.sample_period_s / 2
         first = not self._inventory
-        if not first and waited_s < self._told.frame_interval_s - half_s:
+        if not first and 0 <= waited_s < self._interval_s - self._told.sample_period_s / 2:
             return ()
         self._frame_ns = now_ns
-        return self._frames(now_ns, known, waited_s)
+        return self._frames(now_ns, known)
 
     def close(self) -> None:
         self._watch.close()
@@ -186,7 +192,6 @@ class DockerSource:
             *self._listens.look(now_ns, alive),
             *self._files.look(now_ns, alive),
         ]
-        self._observations.extend(self._watch.news())
         self._observations.extend(
             Observation(subject, now_ns, fact)  # type: ignore[arg-type]  # each is a kind of fact
             for subject, fact in told
@@ -200,8 +205,8 @@ class DockerSource:
         from_engine = self._stats.latest(asked)
         for subject, meter in self._meters.items():
             reading = meter.read(now_ns) or from_engine.get(subject)
-            if reading is None or (meter.before and reading.at_ns <= meter.before.at_ns):
-                continue
+            if reading is None or (meter.before and reading.at_ns == meter.before.at_ns):
+                continue  # the engine has told nothing since
             opened, peers = self._talked(subject, alive[subject], traffic)
             limit = alive[subject].entry.memory_limit_bytes
             values = row(reading, meter.before, limit, opened, peers)
@@ -247,10 +252,11 @@ class DockerSource:
 
     # ---- frames ----------------------------------------------------------------------------
 
-    def _frames(self, now_ns: int, known: dict[str, Known], waited_s: float) -> list[Frame]:
-        interval_s = max(waited_s, self._told.sample_period_s)
+    def _frames(self, now_ns: int, known: dict[str, Known]) -> list[Frame]:
         inventory = list(self._changed(known))
-        made = self._framing.frames(now_ns, interval_s, self._rows, self._observations, inventory)
+        made = self._framing.frames(
+            now_ns, self._interval_s, self._rows, self._observations, inventory
+        )
         self._rows, self._observations = [], []
         return made
 
@@ -258,9 +264,11 @@ class DockerSource:
         """The whole inventory at first, then what differs from what was told."""
         gone: set[str] = set()
         for entry in (self._host_entry(), *(one.entry for one in known.values())):
-            timeless = replace(entry, seen_ns=0)
-            if self._inventory.get(entry.subject) != timeless:
-                self._inventory[entry.subject] = timeless
+            told = self._inventory.get(entry.subject)
+            if told is entry:
+                continue  # not looked at again since
+            self._inventory[entry.subject] = entry
+            if told is None or told != replace(entry, seen_ns=told.seen_ns):
                 yield entry
             if entry.state is State.GONE:
                 gone.add(entry.subject)
@@ -270,12 +278,10 @@ class DockerSource:
 
     def _host_entry(self) -> InventoryEntry:
         now_ns = self._clock()
-        if now_ns >= self._host_entry_ns:
-            self._host_entry_ns = now_ns + REFRESH_NS
+        if self._host_refresh.due(now_ns):
             self._host_told = self._host.entry(self._here, self._told.pool, now_ns)
         return self._host_told
 
-    _host_entry_ns = 0
     _host_told: InventoryEntry
 
     # ---- what we lack ----------------------------------------------------------------------

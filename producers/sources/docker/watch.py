@@ -8,29 +8,35 @@ inventory stands, that is told once, and it is asked again until it does.
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import docker
 import requests
 import structlog
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound
 
+from models.errors import MalformedRecord
 from models.records.facts import Coverage, Observation
 from models.records.inventory import State
+from producers.pace import Every
 from producers.sources.base import Clock
 from producers.sources.docker.events import (
     REINSPECTED,
+    TOLD,
     OwnActs,
     action_of,
     container_of,
     observation_of,
 )
 from producers.sources.docker.identity import Here, Known, known_of
+from producers.sources.docker.layers import layers_of
 from producers.sources.docker.secrecy import Secrecy
 
 ANSWER_S: Final = 4
@@ -41,6 +47,8 @@ WHOLE_EVERY: Final = 100
 """Every so many questions all containers are listed anew, for an event that got lost."""
 MOST_WAITING: Final = 50_000
 FAILURES: Final = (DockerException, requests.RequestException, OSError)
+STRANGE: Final = (KeyError, TypeError, ValueError, AttributeError, MalformedRecord)
+"""What an answer of another form than the engine's interface promises raises with us."""
 
 log = structlog.get_logger("collect")
 
@@ -61,8 +69,9 @@ class Watch:
     """``containers`` is what is known; ``news`` what happened since it was last asked."""
 
     def __init__(
-        self, docker_host: str, here: Here, secrecy: Secrecy, own: OwnActs, clock: Clock
+        self, docker_host: str, root: Path, here: Here, secrecy: Secrecy, own: OwnActs, clock: Clock
     ) -> None:
+        self._root = root
         self._docker_host, self._here, self._secrecy = docker_host, here, secrecy
         self._own, self._clock = own, clock
         self._known: dict[str, Known] = {}
@@ -71,6 +80,7 @@ class Watch:
         self._lost = 0
         self._events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._round, self._since = 0, ""
+        self._strange: set[str] = set()
         self._silent = False
         self._changing = threading.Lock()
         self._met = threading.Event()
@@ -118,14 +128,25 @@ class Watch:
                 with self._client(ANSWER_S) as api:
                     self._meet(api)
                     self._follow(api)
-            except FAILURES as problem:
+            except (*FAILURES, *STRANGE) as problem:
                 self._fell_silent(problem)
             finally:
                 self._hang_up()
             self._stop.wait(RETRY_S)
 
     def _client(self, timeout_s: int, version: str = "auto") -> Any:
-        return _Closing(docker.APIClient(self._docker_host, version=version, timeout=timeout_s))
+        return _Closing(self._new_client(timeout_s, version))
+
+    def _new_client(self, timeout_s: int, version: str = "auto") -> Any:
+        """Raises: one of FAILURES. The library leaves a socket behind that leads nowhere: we
+        try first whether it leads somewhere.
+        """
+        kind, _, path = self._docker_host.partition("://")
+        if kind == "unix":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(timeout_s)
+                probe.connect(path)
+        return docker.APIClient(self._docker_host, version=version, timeout=timeout_s)
 
     def _meet(self, api: Any) -> None:
         """Follow events first, then look at everything: nothing falls between."""
@@ -143,7 +164,7 @@ class Watch:
     def _follow(self, api: Any) -> None:
         """Until the engine fails, or we stop."""
         asked = 0
-        next_ns = self._clock() + round(ASKED_EVERY_S * 1e9)
+        question = Every(round(ASKED_EVERY_S * 1e9))
         while not self._stop.is_set():
             with suppress(queue.Empty):
                 number, event = self._events.get(timeout=0.5)
@@ -151,35 +172,40 @@ class Watch:
                     if event is None:
                         raise EventsEnded("the engine closed the stream of events")
                     self._happened(api, event)
-            if self._clock() >= next_ns:
-                next_ns = self._clock() + round(ASKED_EVERY_S * 1e9)
+            if question.due(self._clock()):
                 api.ping()
                 asked += 1
                 if asked % WHOLE_EVERY == 0:
                     self._take_stock(api)
 
     def _listen(self, number: int) -> None:
-        """Open the stream of events, and read it in a thread that ends with it."""
-        api: Any = docker.APIClient(self._docker_host, version="auto", timeout=ANSWER_S)
+        """Open the stream of events, and read it in a thread that ends with it.
+
+        From the first one on: what happens while the engine does not answer is told later.
+        """
+        self._since = self._since or _since(self._clock())
+        api = self._new_client(ANSWER_S)
         stream = api.events(
-            since=self._since or None, decode=True, filters={"type": ["container", "network"]}
+            since=self._since, decode=True, filters={"type": ["container", "network"]}
         )
         self._stream = stream
 
         def read() -> None:
-            with suppress(*FAILURES, ValueError, AttributeError):  # closed under its reader
-                for event in stream:
-                    self._events.put((number, event))
-            self._events.put((number, None))
-            with suppress(*FAILURES):
-                api.close()
+            try:
+                with suppress(*FAILURES, *STRANGE):  # closed under its reader
+                    for event in stream:
+                        self._events.put((number, event))
+            finally:
+                self._events.put((number, None))
+                with suppress(*FAILURES):
+                    api.close()
 
         threading.Thread(target=read, name="docker-events", daemon=True).start()
 
     def _hang_up(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
-            with suppress(*FAILURES, ValueError, AttributeError):  # it may be closed already
+            with suppress(*FAILURES, *STRANGE):  # it may be closed already
                 stream.close()
 
     def _take_stock(self, api: Any) -> None:
@@ -188,28 +214,57 @@ class Watch:
             known = self._inspect(api, listed["Id"])
             if known is not None:
                 found[known.subject] = known
-        for subject, known in found.items():
-            self._booted(self._known.get(subject), known)
         with self._changing:
-            gone = self._known.keys() - found.keys()
+            before = self._known
+            gone = before.keys() - found.keys()
             self._known = found | {subject: self._departed(subject) for subject in gone}
+        for subject, known in found.items():
+            self._booted(before.get(subject), known)
 
     def _happened(self, api: Any, event: dict[str, Any]) -> None:
-        seconds, nanos = divmod(int(event["timeNano"]) + 1, 10**9)
-        self._since = f"{seconds}.{nanos:09d}"
-        action, _ = action_of(event)
-        container = container_of(event)
-        if not self._own.cover(event):
-            told = observation_of(event, self._known.get(container), self._secrecy)
-            if told is not None:
-                self._tell(told)
-        if action in REINSPECTED and container:
-            known = self._inspect(api, container)
-            if known is not None:
-                self._booted(self._known.get(container), known)
-                self._replace(known)
-        elif action == "destroy" and container in self._known:
-            self._replace(self._departed(container))
+        """One event: whom it concerns is known before anything is told of it. Where the
+        engine fails us in between, it is asked for this event again.
+        """
+        try:
+            self._look_again(api, event)
+            if not self._own.cover(event):
+                known = self._known.get(container_of(event))
+                told = observation_of(event, known, self._secrecy)
+                if told is not None:
+                    self._tell(told)
+            self._since = _since(int(event["timeNano"]) + 1)
+        except STRANGE as problem:
+            log.warning("event-not-understood", event=str(event)[:300], problem=_said(problem))
+        if action_of(event)[0] == "destroy" and container_of(event) in self._known:
+            self._replace(self._departed(container_of(event)))
+
+    def _look_again(self, api: Any, event: dict[str, Any]) -> None:
+        """At a container that may be another than we knew, or that we didn't know."""
+        container, (action, _) = container_of(event), action_of(event)
+        before = self._known.get(container)
+        if not container or not (action in REINSPECTED or (before is None and action in TOLD)):
+            return
+        known = self._inspect(api, container)
+        if known is None and before is None and action in TOLD:
+            known = self._glimpsed(api, event)
+        if known is not None:
+            self._replace(known)
+            self._booted(before, known)
+
+    def _glimpsed(self, api: Any, event: dict[str, Any]) -> Known:
+        """A container that had gone before we looked, from what its event tells of it."""
+        attributes = dict(event["Actor"]["Attributes"])
+        image = attributes.pop("image", "")
+        try:
+            image_id = api.inspect_image(image)["Id"] if image else ""
+        except (NotFound, APIError):
+            image_id = image
+        told = {
+            "Id": container_of(event), "Name": attributes.pop("name", ""), "Image": image_id,
+            "Config": {"Image": image, "Labels": attributes}, "HostConfig": {}, "State": {},
+        }  # fmt: skip  # as the engine would have said
+        digests = self._image_digests(api, image_id)
+        return known_of(told, digests, self._here, self._secrecy, self._clock())
 
     def _replace(self, known: Known) -> None:
         with self._changing:
@@ -232,13 +287,24 @@ class Watch:
             self._known = {s: k for s, k in self._known.items() if s not in subjects}
 
     def _inspect(self, api: Any, container: str) -> Known | None:
-        """None for one that has gone meanwhile."""
+        """None for one that has gone meanwhile, or that we don't understand."""
         try:
             found = api.inspect_container(container)
+            digests = self._image_digests(api, found["Image"])
+            known = known_of(found, digests, self._here, self._secrecy, self._clock())
         except NotFound:
             return None
-        digests = self._image_digests(api, found["Image"])
-        return known_of(found, digests, self._here, self._secrecy, self._clock())
+        except STRANGE as problem:
+            if container not in self._strange:
+                self._strange.add(container)
+                log.warning("container-not-understood", container=container, problem=_said(problem))
+                detail = f"{container[:12]}: {_said(problem)}"
+                self._tell(self._coverage("container-not-understood", detail))
+            return None
+        if known.alive and known.upper is None:
+            upper, lowers = layers_of(self._root, known.pid)
+            return replace(known, upper=upper, lowers=lowers)
+        return known
 
     def _image_digests(self, api: Any, image: str) -> tuple[str, ...]:
         if image not in self._digests:
@@ -287,6 +353,12 @@ class _Closing:
     def __exit__(self, *_: object) -> None:
         with suppress(*FAILURES):
             self._api.close()
+
+
+def _since(at_ns: int) -> str:
+    """A time as the engine takes it."""
+    seconds, nanos = divmod(at_ns, 10**9)
+    return f"{seconds}.{nanos:09d}"
 
 
 def _said(problem: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Final, Self
 
 from models.records.frame import Frame
@@ -21,14 +22,14 @@ class SimulatedSource:
         tells="a shop of sixteen images on three hosts that exist only in this process",
     )
 
-    def __init__(self, clock: Clock, least_s: float) -> None:
+    def __init__(self, clock: Clock, scope: str, interval_s: float) -> None:
         self._clock = clock
-        self._least_s = least_s
+        self._scope, self._interval_s = scope, interval_s
         self.fleet = Fleet(SEED, clock())
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock) -> Self:
-        return cls(clock, settings.collect.frame_interval_s)
+        return cls(clock, settings.scope, settings.collect.frame_interval_s)
 
     def opening(self) -> str:
         return (
@@ -39,7 +40,14 @@ class SimulatedSource:
     def poll(self) -> Sequence[Frame]:
         """Let the fleet catch up with the clock once a frame's interval is over."""
         passed_s = (self._clock() - self.fleet.now_ns()) / 1e9
-        return self.fleet.step(passed_s) if passed_s >= self._least_s * 0.99 else []
+        if passed_s < self._interval_s * 0.99:
+            return []
+        return [self._told(frame) for frame in self.fleet.step(passed_s)]
+
+    def _told(self, frame: Frame) -> Frame:
+        """As a collector of ours would tell it."""
+        inventory = tuple(replace(entry, scope=self._scope) for entry in frame.inventory)
+        return replace(frame, scope=self._scope, interval_s=self._interval_s, inventory=inventory)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -19,6 +19,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 from models.errors import ContainerRuntimeError
 
 _TABLE: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+_SEEN_REPLY: Final = 1 << 1
 _DST_NAT: Final = 1 << 5
 SMALL: Final = 500
 """A table of so few entries is read whole: each question costs as much as reading these."""
@@ -31,6 +32,14 @@ class Entry:
 
     original: Any
     reply: Any
+    answered: bool
+    """Packets went in both directions."""
+
+    def alive(self, addresses: Collection[str]) -> bool:
+        """Whether it shows that these addresses are connected: they answered, or began it.
+        Who knocks at an address that is cut off (a scraper, a proxy) is tracked all the same.
+        """
+        return self.answered or self.original.saddr in addresses
 
     def concerns(self, addresses: Collection[str]) -> bool:
         ends = (self.original.saddr, self.original.daddr, self.reply.saddr, self.reply.daddr)
@@ -105,6 +114,7 @@ def _matching(messages: Any, addresses: Collection[str]) -> Iterator[Entry]:
             entry = Entry(
                 NFCTAttrTuple.from_netlink(family, original),
                 NFCTAttrTuple.from_netlink(family, reply),
+                bool((message.get_attr("CTA_STATUS") or 0) & _SEEN_REPLY),
             )
             if entry.concerns(addresses):
                 yield entry

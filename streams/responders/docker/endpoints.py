@@ -32,6 +32,16 @@ def endpoints(seen: Inspected) -> Endpoints:
     }
 
 
+def published(seen: Inspected) -> dict[str, str]:
+    """By port of the container: where on the host it is reached, ``0.0.0.0:8080, [::]:8080``."""
+    found = seen["NetworkSettings"].get("Ports") or {}
+    return {
+        port: ", ".join(sorted(f"{place['HostIp']}:{place['HostPort']}" for place in places))
+        for port, places in sorted(found.items())
+        if places
+    }
+
+
 def addresses(recorded: Endpoints) -> list[str]:
     ours = (end[key] for end in recorded.values() for key in ("ipv4", "ipv6"))
     return [address for address in ours if address]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable
@@ -10,7 +10,7 @@ from models.records.order import Action, Check
 from streams.responders.base import Acted, ActionAbout, State, Undone
 from streams.responders.docker import conntrack, proc
 from streams.responders.docker.deed import running
-from streams.responders.docker.endpoints import addresses, endpoints, reconnect
+from streams.responders.docker.endpoints import addresses, endpoints, published, reconnect
 from streams.responders.docker.engine import Engine, Inspected
 
 PROBE_S: Final = 0.15
@@ -45,14 +45,14 @@ class Isolate:
     def snapshot(self, seen: Inspected, standing: Mapping[Action, State]) -> State:
         if Action.ISOLATE in standing:
             return dict(standing[Action.ISOLATE])
-        return {"networks": endpoints(seen)}
+        return {"networks": endpoints(seen), "ports": published(seen)}
 
     def carry_out(self, subject: str, order: str, before: State) -> Acted:  # noqa: ARG002  # one form for all
         cut = endpoints(self._engine.inspect(subject))
         for name, end in cut.items():
             self._disconnect(subject, name, end["id"] or name)
         known = {*addresses(before["networks"]), *addresses(cut)}
-        forgotten = conntrack.delete(known)
+        forgotten = conntrack.delete(known - self._taken(subject))
         networks = ", ".join(before["networks"]) or "no network"
         return Acted(f"cut from {networks}; {forgotten} tracked connections deleted")
 
@@ -66,6 +66,10 @@ class Isolate:
 
     def undo(self, subject: str, order: str, before: State) -> Undone:  # noqa: ARG002  # one form for all
         back, missing = reconnect(self._engine, subject, before["networks"])
+        now = published(self._engine.inspect(subject))
+        for port, was in before.get("ports", {}).items():
+            if now.get(port) != was:  # asked for without a number: the engine gives another
+                missing.append(f"{port} was published at {was}, now at {now.get(port, 'none')}")
         return Undone(f"connected to {', '.join(back) or 'no network'}", tuple(missing))
 
     def _disconnect(self, subject: str, name: str, network: str) -> None:
@@ -93,7 +97,8 @@ class Isolate:
         if not proc.sees(pid, subject):
             said = "its processes are not visible here: run the responder with --pid=host"
             return (Check("interfaces", passed=False, detail=said),)
-        known = addresses(before["networks"])
+        taken = self._taken(subject)
+        known = [one for one in addresses(before["networks"]) if one not in taken]
         try:
             first, tracked = proc.interfaces(pid), conntrack.entries(known)
             outward = self._outward(pid, before)
@@ -104,7 +109,7 @@ class Isolate:
             return (Check("interfaces", passed=False, detail=str(gone)),)
         return (
             Check("interfaces", not second, ", ".join(second) or "only loopback is left"),
-            Check("conntrack", not tracked, f"{len(tracked)} tracked connections"),
+            _untracked(tracked, known),
             Check("counters", first == second, "still" if first == second else "moving"),
             outward,
             # Last: knocking leaves a trace in the connection table.
@@ -122,20 +127,27 @@ class Isolate:
 
     def _inward(self, pid: int, known: list[str]) -> Check:
         """Whether it can be reached from the host, at the addresses that it had."""
-        taken = self._taken()
         ports = (proc.listening(pid) or [ANY_PORT])[:2]
-        for address in (one for one in known if one not in taken):
+        for address in known:
             for port in ports:
                 answer = proc.knock(address, port, PROBE_S)
                 if answer.answered:
                     return Check("probe-in", passed=False, detail=answer.detail)
         return Check("probe-in", passed=True, detail="no answer")
 
-    def _taken(self) -> set[str]:
-        """Addresses that containers have now: an answer from there is another's."""
+    def _taken(self, subject: str) -> set[str]:
+        """Addresses that other containers have now: what goes on there is theirs."""
         return {
             str(end.get(key))
             for other in self._engine.containers()
+            if other["Id"] != subject
             for end in (other.get("NetworkSettings", {}).get("Networks") or {}).values()
             for key in ("IPAddress", "GlobalIPv6Address")
         }
+
+
+def _untracked(tracked: Sequence[conntrack.Entry], known: Collection[str]) -> Check:
+    alive = {repr(entry) for entry in tracked if entry.alive(known)}
+    knocks = {repr(entry) for entry in tracked} - alive
+    unanswered = f", {len(knocks)} that knocked in vain" if knocks else ""
+    return Check("conntrack", not alive, f"{len(alive)} tracked connections{unanswered}")
