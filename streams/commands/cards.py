@@ -54,8 +54,9 @@ def counted(counts: dict[str, int]) -> str:
 def rehearsed(shown: Rehearsal) -> str:
     """One rehearsal in one line."""
     verdict = "passed" if shown.passed else "FAILED"
+    begin = clock(shown.from_ns) or "the beginning"
     return (
         f"{verdict}: {shown.isolations} isolations (at most {shown.most_isolations}) in "
-        f"{shown.samples} samples, {clock(shown.from_ns) or 'the beginning'} to {clock(shown.until_ns)}, "
+        f"{shown.samples} samples, {begin} to {clock(shown.until_ns)}, "
         f"signed by {shown.by}"
     )
