@@ -246,7 +246,9 @@ def open_into(
     try:
         models[manifest.uid] = opened(manifest, store.load(manifest.sha256))
     except PlimsollError as problem:
-        _refuse(problem, model=manifest.uid)
+        _refuse(str(problem), model=manifest.uid)
+    except Exception as problem:  # noqa: BLE001  # whatever a file does, judging goes on
+        _refuse(repr(problem), model=manifest.uid)
 
 
 def _roster(now: Schedule, models: Mapping[str, Any]) -> Roster:
@@ -334,9 +336,11 @@ class ModelFollower:
             self._register.drop(key)
             return
         try:
-            self._register.take(key, opened_record(message, self._trust))
+            record = opened_record(message, self._trust)
+            _warn_if_late(record, message.timestamp())
+            self._register.take(key, record)
         except PlimsollError as problem:
-            _refuse(problem, record=place)
+            _refuse(str(problem), record=place)
 
     def _tell(self) -> None:
         """Open what a turn names and is not open yet, then say whose turn it is when."""
@@ -356,11 +360,20 @@ class ModelFollower:
         return (*now.active[-MOST_TURNS:], *now.shadow[-MOST_TURNS:])
 
 
+def _warn_if_late(record: ModelRecord, stamp: tuple[int, int]) -> None:
+    """A word that the log took in after its time: what was judged before then stays so."""
+    dated, at_ms = stamp
+    if not isinstance(record, Staging) or dated != TIMESTAMP_LOG_APPEND_TIME:
+        return
+    if record.from_ns < at_ms * 10**6:
+        log.warning("model word came late", word=record.uid, stage=record.stage)
+
+
 def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
     for turn in now[-1:]:
         if before[-1:] != now[-1:]:
             log.info(what, model=turn.model or "none", from_ns=turn.from_ns)
 
 
-def _refuse(problem: PlimsollError, **about: str) -> None:
-    log.error("model refused, nothing of it is used", why=str(problem), **about)
+def _refuse(why: str, **about: str) -> None:
+    log.error("model refused, nothing of it is used", why=why, **about)

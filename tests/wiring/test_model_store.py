@@ -181,6 +181,10 @@ FORGERIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "thresholds of minus infinity": (
         with_trees(threshold=np.full_like(TREES.threshold, -np.inf)), "threshold is no number",
     ),
+    "thresholds so far apart that they overflow": (
+        with_trees(threshold=np.where(TREES.threshold > 0, np.float32(3e38), np.float32(-3e38))),
+        "out of reach",
+    ),
     "endless paths": (with_trees(leaf=TREES.leaf + np.nan), "leaf lies outside"),
     "other shapes": (with_trees(leaf=TREES.leaf[:, :-1]), "trees are not complete"),
     "no trees": (with_trees(leaf=TREES.leaf[:0]), "no, or too many, trees"),
@@ -328,6 +332,40 @@ def test_a_worker_hears_words_in_any_order(bench: Bench) -> None:
 
     assert [bench.active(s) for s in (59, 60, 89, 90)] == ["", honest.uid, honest.uid, ""]
     assert isinstance(bench.rosters[-1].active[0][1], Forest)
+
+
+def test_a_model_that_breaks_the_opener_does_not_end_the_thread(bench: Bench) -> None:
+    """A worker whose thread has died would never hear of another model."""
+    honest = manifest_of()
+    bench.store.save(CONTENT)
+    calls: list[str] = []
+
+    def breaks_at_first(manifest: Manifest, content: bytes) -> Forest:
+        calls.append(manifest.uid)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return forest_of(manifest, content)
+
+    bench.follower._opened = breaks_at_first
+    bench.hear(bench.message(honest), bench.message(word(honest.uid)))
+    assert bench.active(60) == ""
+
+    bench.hear(bench.message(word("unknown", after_s=70)))
+    assert bench.active(60) == honest.uid
+
+
+def test_a_word_that_the_log_took_in_after_its_time_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay would judge that time with it, and the worker has judged without."""
+    warned: list[str] = []
+    monkeypatch.setattr(store_module.log, "warning", lambda what, **_: warned.append(what))
+    late = (TIMESTAMP_LOG_APPEND_TIME, (NOW_NS + 61 * SECOND_NS) // 10**6)
+
+    bench.hear(bench.message(word("m")))
+    assert warned == []
+    bench.hear(bench.message(word("m"), timestamp=late))
+    assert warned == ["model word came late"]
 
 
 def test_the_file_of_a_candidate_is_not_even_opened(
