@@ -69,7 +69,7 @@ class Image:
     for each aspect of how it starts, digests of what was seen. ``sums`` and ``counts`` add
     up the open minute, ``load`` is the nearest that a container came to the line in it.
     ``line``: the evidence from which a magnitude counts; ``lasting``: the largest departure
-    that lasted, in the open block; ``shadow`` compares a shadow model in the open minute.
+    that lasted, in the open block.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Image:
     line: float = 6.0
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
+    """How a shadow model compares, in the open minute."""
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())
