@@ -8,8 +8,6 @@ minute. Exit codes: 0 all went right; 1 something went wrong; 2 it can't be told
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from rich.text import Text
 from infra.demo import machine
 from infra.demo.containers import PARTNER, PORT, STRANGER, Troupe
 from infra.demo.deployment import Deployment, DeploymentFailed
+from infra.demo.interruptions import attend, deafen
 from infra.demo.looks import Look, looks
 from infra.demo.machine import DemoUnavailable, Run
 from infra.demo.remote import RemoteHosts
@@ -38,7 +37,6 @@ from streams.demo.script import Told
 from streams.demo.view import View, closing, console_for
 
 INTERRUPTED: Final = 130
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def command(
@@ -55,7 +53,7 @@ def command(
     machine as it found it; only a directory with logs and reports stays.
     """
     chosen = _chosen(story or [])
-    _attend()
+    attend()
     try:
         document = demo(chosen, console_for(as_json))
     except DemoUnavailable as problem:
@@ -154,33 +152,12 @@ def _reports(deployment: Deployment, told: Sequence[Told], kept: Path) -> list[s
     return written
 
 
-def _attend() -> None:
-    """Ctrl-C, and what asks us to end, interrupts: the first one, and only until the work is
-    done or has failed. From then on all is being put back, and nothing may come between.
-    """
-    ours = os.getpid()
-
-    def interrupted(_number: int, _frame: object) -> NoReturn:
-        if os.getpid() != ours:  # pyroute2 forks to make a namespace: that has nothing to undo
-            os._exit(INTERRUPTED)
-        _deafen()
-        raise KeyboardInterrupt
-
-    for number in SIGNALS:
-        signal.signal(number, interrupted)
-
-
-def _deafen() -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 @contextmanager
 def _deaf_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
-        _deafen()
+        deafen()
 
 
 def _chosen(names: Sequence[str]) -> tuple[Story, ...]:

@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 Fault = Literal[
     "undecodable",  # not JSON, not the right outer shape
@@ -52,10 +52,10 @@ class MalformedRecord(PlimsollError):
         self.problem = problem
         self.place = place
 
-    def under(self, prefix: str) -> MalformedRecord:
+    def under(self, prefix: str) -> Self:
         """The same error, seen from one level further out."""
         joint = "" if not self.place or self.place.startswith("[") else "."
-        return MalformedRecord(self.fault, self.problem, f"{prefix}{joint}{self.place}")
+        return type(self)(self.fault, self.problem, f"{prefix}{joint}{self.place}")
 
 
 class ShapeMismatch(PlimsollError):

@@ -36,6 +36,7 @@ from models.records.verdict import Evidence, Family, Finding, Level, Reason, Ver
 
 HOST: Final = "bench"
 PATIENCE_S: Final = 60.0
+STOP_S: Final = 90.0
 POLICY: Final = """\
 mode = "enforce"
 
@@ -59,6 +60,10 @@ def main() -> None:
         # The first one waits for the start, and pays for what is loaded on first use.
         timed = [line.isolated(number, subject) for number, subject in enumerate(subjects)][1:]
         line.close()
+        _tell(timed)  # before anything is taken down, which may fail as well
+
+
+def _tell(timed: list[Timed]) -> None:
     figures = {
         "alerted": [one.alerted_s for one in timed],
         "verified": [one.verified_s for one in timed],
@@ -167,7 +172,11 @@ def _parts(directory: Path, bootstrap: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

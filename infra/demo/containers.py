@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 
 from docker.errors import NotFound
 
-from infra.demo.machine import LABEL, whole
+from infra.demo.interruptions import whole
+from infra.demo.machine import LABEL
 from infra.demo.remote import RemoteHosts
 from infra.images import build
 

@@ -7,20 +7,17 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import docker
 from docker.errors import DockerException
 from pyroute2 import IPRoute, netns
 
 from infra.kafka import KafkaUnavailable, jars
-
-R = TypeVar("R")
 
 ENGINE: Final = "unix:///var/run/docker.sock"
 LABEL: Final = "plimsoll.demo"
@@ -139,14 +136,6 @@ def worth_keeping(run: Run) -> bool:
         return True
     run.kept.rmdir()
     return False
-
-
-def whole(work: Callable[[], R]) -> R:
-    """Do it to its end, even when interrupted meanwhile: the engine finishes what it was asked
-    for, and what it finishes unseen nobody removes.
-    """
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(work).result()
 
 
 def leftovers(client: Any, run: Run) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from pyroute2 import IPRoute, netns
 
+from infra.demo.interruptions import whole
 from infra.demo.machine import DemoUnavailable
 
 NETWORKS: Final = tuple(ipaddress.IPv4Network("198.51.100.0/24").subnets(new_prefix=26))
@@ -37,7 +38,7 @@ class RemoteHosts:
     def __init__(self, run: str, hosts: Sequence[int], ports: Sequence[int]) -> None:
         self.namespace = f"plimsoll-{run}"
         self.link = f"plm-{run}"  # fifteen characters, the most that the kernel takes
-        self.network = _free_network()
+        self.network = whole(_free_network)
         self._hosts, self._ports = tuple(hosts), tuple(ports)
         self._received: Counter[str] = Counter()
         self._open = ExitStack()
@@ -53,10 +54,8 @@ class RemoteHosts:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.callback(self._forget)
-            netns.create(self.namespace)
             undo.callback(self._disconnect)
-            self._connect()
-            servers = self._listen()
+            servers = whole(self._made)
             thread = threading.Thread(target=self._serve, args=(servers,), name="remote hosts")
             thread.start()
             undo.callback(thread.join)
@@ -68,6 +67,12 @@ class RemoteHosts:
         self._open.close()
 
     # ---- the network ------------------------------------------------------------------------
+
+    def _made(self) -> list[socket.socket]:
+        """Namespace, cable and sockets."""
+        netns.create(self.namespace)
+        self._connect()
+        return self._listen()
 
     def _connect(self) -> None:
         """A cable from here into the namespace; the addresses are in place before it is up."""

@@ -2,9 +2,9 @@
 
 A record is a frozen dataclass. On the wire it is one JSON object whose first field ``v``
 is the format version. A field with a default may be absent (an older writer did not know
-it) and an unknown field is passed over (a newer writer knows more); anything else that
-does not fit raises :class:`MalformedRecord`, which names the place. Nothing else is ever
-raised, whatever the bytes are.
+it); an unknown field, and a fact of an unknown kind in a list of them, is passed over (a
+newer writer knows more). Anything else that does not fit raises :class:`MalformedRecord`,
+which names the place. Nothing else is ever raised, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
@@ -254,9 +255,19 @@ def _many(one: Decoder) -> Decoder:
         try:
             return tuple(map(one, items))
         except MalformedRecord:
-            return tuple(_at(one, item, f"[{at}]") for at, item in enumerate(items))
+            return tuple(_each_known(one, items))
 
     return read
+
+
+def _each_known(one: Decoder, items: list[Any]) -> Iterator[Any]:
+    for at, item in enumerate(items):
+        with suppress(_LaterKind):
+            yield _at(one, item, f"[{at}]")
+
+
+class _LaterKind(MalformedRecord):
+    """What only a later release knows."""
 
 
 def _at(one: Decoder, item: Any, place: str) -> Any:
@@ -292,9 +303,11 @@ def _either(hints: tuple[Any, ...]) -> Decoder:
         if type(value) is not dict:
             raise _mistyped("an object", value)
         kind = value.get("kind")
-        if type(kind) is not str or kind not in kinds:
+        if type(kind) is not str:
+            raise _mistyped("text", kind).under("kind")
+        if kind not in kinds:
             known = ", ".join(sorted(kinds))
-            raise MalformedRecord("unknown-schema", f"expected one of {known}", "kind")
+            raise _LaterKind("unknown-schema", f"expected one of {known}", "kind")
         return kinds[kind](value)
 
     return read

@@ -62,6 +62,12 @@ class Delivery:
     """``faust.SASLCredentials``, ``faust.SSLCredentials`` or None for plain text."""
 
 
+class DisklessApp(faust.App):
+    """Tables lie in memory and in Kafka; stock leaves empty folders wherever it is started."""
+
+    def _create_directories(self) -> None: ...
+
+
 def make_app(name: str, delivery: Delivery) -> faust.App:
     """An app of this consumer group, not started.
 
@@ -71,7 +77,7 @@ def make_app(name: str, delivery: Delivery) -> faust.App:
     Raises: ConfigurationError when the times cannot work together.
     """
     _check(delivery)
-    app = faust.App(
+    app = DisklessApp(
         name, broker=_broker(delivery), broker_credentials=delivery.credentials,
         Agent=StrictAgent, Stream=LeanStream, Table=LateTable, TableManager=PatientTables,
         Monitor=_quiet_monitor(), store="memory://", datadir=None, web_enabled=False,

@@ -352,8 +352,8 @@ def test_image_files_that_change_or_vanish_are_told_and_the_engines_own_are_not(
 def test_layers_that_the_engine_does_not_tell_are_found_by_the_mounts(
     docker_engine: TestEngine, image: str, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Docker with containerd's image store names none, nor does Podman: without them no file
-    and no dropped program would be told from the image's own.
+    """Docker with containerd's image store names none: without them no file and no dropped
+    program would be told from the image's own.
     """
     told = docker_engine.run(image)
     layers = told.attrs["GraphDriver"]["Data"]

@@ -58,6 +58,7 @@ READ = {
     "faust.tables.recovery:Recovery.on_rebalance": "23169b7f9f5b",
     "faust.tables.recovery:Recovery.on_recovery_completed": "861bcb7bfde2",
     "faust.tables.recovery:Recovery.revoke": "950eba9be315",
+    "faust.app.base:App._create_directories": "0c5f487c7b64",
     "faust.app.base:App._on_partitions_assigned": "6a8bb930f6ed",
     "faust.app.base:App._on_partitions_revoked": "0179134ab901",
     "faust.app.base:App._update_assignment": "e970cd63a562",

@@ -33,12 +33,12 @@ def _servers(docker_client: docker.DockerClient) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(MOST_S)
-def test_a_program_that_the_image_does_not_have_is_isolated_for_real() -> None:
+def test_a_program_that_the_image_does_not_have_is_isolated_for_real(tmp_path: Path) -> None:
     """The whole line at once: kernel, collector, Kafka, judge, governor, engine, evidence."""
     here = set(ROOT.iterdir())
     done = subprocess.run(
         _demo("--json", "--story", "dropped-program"),
-        capture_output=True, cwd=ROOT, timeout=MOST_S - 20, check=False,
+        capture_output=True, cwd=ROOT, env=_keeping_in(tmp_path), timeout=MOST_S - 20, check=False,
     )  # fmt: skip  # one call, one thought
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     document: dict[str, Any] = orjson.loads(done.stdout)
@@ -56,13 +56,13 @@ def test_a_program_that_the_image_does_not_have_is_isolated_for_real() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(MOST_S)
 @pytest.mark.parametrize("said", ["-- starting", "-- warming up"])
-def test_an_interrupted_demo_puts_everything_back(said: str) -> None:
+def test_an_interrupted_demo_puts_everything_back(said: str, tmp_path: Path) -> None:
     """Nobody waits for the end of what they have seen enough of. As a terminal does it: all
     processes get the signal, and people press it more than once.
     """
     demo = subprocess.Popen(
         _demo(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True,
-        start_new_session=True,
+        start_new_session=True, env=_keeping_in(tmp_path),
     )  # fmt: skip  # one call, one thought
     with demo:
         assert demo.stdout is not None
@@ -79,6 +79,11 @@ def test_an_interrupted_demo_puts_everything_back(said: str) -> None:
 def _again(group: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGINT)
+
+
+def _keeping_in(place: Path) -> dict[str, str]:
+    """Where the demo keeps logs and reports for its reader."""
+    return {**os.environ, "TMPDIR": str(place)}
 
 
 def _demo(*words: str) -> Sequence[str]:

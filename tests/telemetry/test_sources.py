@@ -93,9 +93,11 @@ def test_what_is_no_source_is_refused_by_name(
         sources.load(name)
 
 
-def test_no_package_takes_the_place_of_one_of_ours(
+def test_no_package_takes_the_place_of_another(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An evil twin would tell a quiet fleet."""
-    monkeypatch.syspath_prepend(package)
     assert sources.load("docker") is DockerSource
+    monkeypatch.syspath_prepend(package)
+    with pytest.raises(ConfigurationError, match="'docker' is offered twice, by lighthouse:Beam"):
+        sources.load("docker")

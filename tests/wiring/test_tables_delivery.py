@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -261,3 +262,12 @@ def test_a_partition_assigned_a_moment_ago_does_not_end_the_worker() -> None:
     """Stock looks at the position of every partition now and then, known or not."""
     consumer = SimpleNamespace(assignment=lambda: pytest.fail("looked at its partitions"))
     asyncio.run(LeanConsumer.verify_all_partitions_active(cast("LeanConsumer", consumer)))
+
+
+def test_a_worker_leaves_nothing_where_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its working directory may be read-only, and is nobody's data directory."""
+    monkeypatch.chdir(tmp_path)
+    make_app("plimsoll-test", Delivery("127.0.0.1:1"))._create_directories()
+    assert list(tmp_path.iterdir()) == []

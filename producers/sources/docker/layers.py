@@ -1,5 +1,5 @@
 """A container's layers by its own mounts, where the engine doesn't tell them: Docker with
-containerd's image store names none, nor does Podman.
+containerd's image store names none, other engines name them otherwise.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from models.errors import MalformedRecord
 from models.records import decode, encode
 from models.records.frame import Frame
-from models.records.telemetry import Batch
-from tests.core.records.strategies import RECORDS, batches, records
+from models.records.telemetry import Batch, Sightings
+from tests.core.records.strategies import RECORDS, batches, records, sightings
 
 json = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text()),
@@ -91,6 +91,33 @@ def test_a_field_from_a_later_release_is_passed_over(batch: Batch) -> None:
     body["colour"] = body["members"][0]["colour"] = "red"
 
     assert decode(Batch, orjson.dumps(body)) == batch
+
+
+@given(sightings())
+def test_a_kind_of_fact_from_a_later_release_is_passed_over(seen: Sightings) -> None:
+    """A collector that is upgraded first must not lose its whole frame, samples and all."""
+    body = orjson.loads(encode(seen))
+    later = {**body["observations"][0], "fact": {"kind": "dream", "of": "sheep"}}
+    body["observations"].insert(1, later)
+
+    assert decode(Sightings, orjson.dumps(body)) == seen
+
+    body["observations"] = [later]
+    with pytest.raises(MalformedRecord) as refusal:
+        decode(Sightings, orjson.dumps(body))
+    assert (refusal.value.fault, refusal.value.place) == ("empty", "observations")
+
+
+@given(sightings())
+def test_a_fact_without_a_kind_is_refused_with_its_place(seen: Sightings) -> None:
+    """That is no later release's."""
+    body = orjson.loads(encode(seen))
+    body["observations"][0]["fact"]["kind"] = 7
+
+    with pytest.raises(MalformedRecord) as refusal:
+        decode(Sightings, orjson.dumps(body))
+
+    assert refusal.value.place == "observations[0].fact.kind"
 
 
 @given(batches())
