@@ -196,14 +196,21 @@ def _say(
     registry: Any, uid: str, stage: Any, from_: str, because: str, key: str, shown: Any,
     dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip  # two lines say as much
+    from models.errors import ConfigurationError
+    from models.records.manifest import LEAD_NS
     from streams.commands.times import clock, moment
     from streams.keys import Signer
     from streams.stores.registry import staging
 
     settings, now_ns = _settings(), time.time_ns()
-    signer = Signer.load(settings.keys_dir, key)
+    signer, from_ns = Signer.load(settings.keys_dir, key), moment(from_, now_ns)
+    if from_ns < now_ns + LEAD_NS:
+        raise ConfigurationError(
+            f"--from {from_}: a stage begins at least {LEAD_NS // 10**9} s from now, so that every "
+            "worker knows of it by then"
+        )
     word = staging(
-        settings.scope, uid, stage, from_ns=moment(from_, now_ns), said_ns=now_ns,
+        settings.scope, uid, stage, from_ns=from_ns, said_ns=now_ns,
         by=signer.name, because=because, rehearsal=shown,
     )  # fmt: skip  # one line a thought
     if not dry_run:

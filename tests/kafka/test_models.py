@@ -354,6 +354,8 @@ def test_the_list_tells_the_stage_of_each(told: Told) -> None:
     assert listed[told.first]["file"] == "as signed"
     gone = trial.say("models", "retire", told.second, "--dry-run")
     assert (gone["said"], gone["staging"]["stage"]) == (False, "retired")
+    soon = trial.say("models", "retire", told.second, "--from", "+5s", code=2)
+    assert "at least 10 s from now" in soon["error"]["message"]
     assert trial.run("models", "show", "forest-forged").returncode == 1
 
 
