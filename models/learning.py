@@ -172,6 +172,7 @@ def close_minute(state: LineageState, detection: Detection, model: str) -> list[
         if image.samples:
             summaries.append(_summary(state, image, detection, model))
         image.sums, image.samples, image.load = np.zeros((2, SIZE)), 0, 0.0
+        image.shadow = None
     state.minute_ns = state.now_ns - state.now_ns % MINUTE_NS
     return summaries
 
@@ -188,6 +189,7 @@ def _summary(state: LineageState, image: Image, detection: Detection, model: str
     return Summary(
         state.scope, state.lineage, state.role, image.name, state.now_ns, containers,
         image.samples, min(image.load, 1.0), learned(state, image, detection), totals, model,
+        image.shadow,
     )  # fmt: skip  # in the order of the class
 
 

@@ -15,6 +15,7 @@ from models.budget import Tail
 from models.facts import Facts
 from models.features import SIZE, Array
 from models.members import Members
+from models.records.verdict import Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class Image:
     load: float = 0.0
     line: float = 6.0
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
+    shadow: Shadow | None = None
+    """How a shadow model compares, in the open minute."""
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())

@@ -17,6 +17,8 @@ FORMAT: Final = 1
 MOST_BYTES: Final = 64 * 2**20
 MOST_TREES: Final = 1_000
 MOST_DEPTH: Final = 12
+MOST_THRESHOLD: Final = 1e9
+"""Deviations are bounded far below; beyond, differences of thresholds overflow."""
 _ARRAYS: Final = frozenset({
     "format", "features", "feature", "threshold", "leaf", "usual", "ranks", "expected",
 })  # fmt: skip  # a list
@@ -110,6 +112,9 @@ def _check_values(arrays: dict[str, Any]) -> None:
     known = bool((feature >= 0).all() and (feature < len(arrays["features"])).all())
     _demand(known, "a split names no feature")
     _demand(not (np.isnan(threshold) | np.isneginf(threshold)).any(), "a threshold is no number")
+    # Plus infinity sends all to the left; what is finite lies where deviations do.
+    finite = np.where(np.isinf(threshold), 0.0, threshold)
+    _demand(bool((np.abs(finite) <= MOST_THRESHOLD).all()), "a threshold is out of reach")
     usual = arrays["usual"]
     _demand(usual.shape == () and usual.dtype == np.float64 and 0 < usual < 64, "bad usual path")
     for name, least, most in (("leaf", 0.0, 64.0), ("expected", 0.0, 64.0), ("ranks", -1.0, 0.0)):

@@ -31,6 +31,7 @@ from models.magnitudes import Taken, remembered, take
 from models.pieces import Bench, Said
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
+from models.shadow import tally
 from models.siblings import Weighed, weigh
 from models.sightings import notice
 from models.silence import next_silence_ns, silent
@@ -65,25 +66,34 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Forests, each with the event time from which it counts; none yet is fine: the
-    distance then carries alone.
+    """Forests, each with the event time from which it counts; None, or none yet, is fine:
+    the distance then carries alone. ``shadows`` score beside them and decide nothing.
     """
 
-    forests: tuple[tuple[int, Forest], ...] = ()
+    forests: tuple[tuple[int, Forest | None], ...] = ()
+    shadows: tuple[tuple[int, Forest | None], ...] = ()
 
     def active(self, at_ns: int) -> Forest | None:
         """The forest that counts for an event time: the one that began last."""
-        begun = [(from_ns, at) for at, (from_ns, _) in enumerate(self.forests) if from_ns <= at_ns]
-        return self.forests[max(begun)[1]][1] if begun else None
+        return _begun(self.forests, at_ns)
+
+    def shadow(self, at_ns: int) -> Forest | None:
+        """The forest that scores beside it."""
+        return _begun(self.shadows, at_ns)
 
     def __post_init__(self) -> None:
-        for _, forest in self.forests:
-            if forest.trees.features != NAMES:
+        for _, forest in (*self.forests, *self.shadows):
+            if forest is not None and forest.trees.features != NAMES:
                 raise MalformedRecord(
                     "out-of-range",
                     f"a forest of features {forest.trees.features}: this release judges {NAMES}",
                     "models",
                 )
+
+
+def _begun(turns: tuple[tuple[int, Forest | None], ...], at_ns: int) -> Forest | None:
+    begun = [(from_ns, at) for at, (from_ns, _) in enumerate(turns) if from_ns <= at_ns]
+    return turns[max(begun)[1]][1] if begun else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,27 +171,46 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
             taken.append(take(state, record, core.detection))
         else:
             taken.append(None)
-    surprises = _surprises(wave, taken, core)
-    for (state, arrival), rows, surprise in zip(wave, taken, surprises, strict=True):
-        _conclude(state, arrival, rows, surprise, core, judged)
+    surprises, shadows = _surprises(wave, taken, core)
+    for at, (state, arrival) in enumerate(wave):
+        batch, shadow = taken[at], shadows[at]
+        if batch is not None and shadow is not None:
+            beside = core.models.shadow(arrival.record.at_ns)
+            assert beside is not None
+            tally(state, batch, surprises[at], shadow, beside.trees.uid)
+        _conclude(state, arrival, batch, surprises[at], core, judged)
+
+
+Scored = list[Array | None]
 
 
 def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | None],
-               core: Core) -> list[Array | None]:  # fmt: skip  # two lines
-    """The forest's view of all rows of a wave, by one call a forest."""
-    if not core.models.forests:
-        return [None] * len(wave)
-    forests = [core.models.active(arrival.record.at_ns) for _, arrival in wave]
-    out: list[Array | None] = [None] * len(wave)
+               core: Core) -> tuple[Scored, Scored]:  # fmt: skip  # two lines
+    """What the active forests and their shadows say of all rows of a wave."""
+    models = core.models
+    none: Scored = [None] * len(wave)
+    if not models.forests and not models.shadows:
+        return none, none
+    rows = {
+        at: magnitudes.deviations(wave[at][0], batch)
+        for at, batch in enumerate(taken)
+        if batch is not None and len(batch.off)
+    }
+    times_ns = [arrival.record.at_ns for _, arrival in wave]
+    active = _scored(rows, [models.active(at_ns) for at_ns in times_ns])
+    if not models.shadows:
+        return active, none
+    return active, _scored(rows, [models.shadow(at_ns) for at_ns in times_ns])
+
+
+def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
+    """The surprise of each batch's rows, by one call a forest."""
+    out: Scored = [None] * len(forests)
     for forest in {id(forest): forest for forest in forests if forest is not None}.values():
-        mine = [
-            (at, magnitudes.deviations(wave[at][0], batch))
-            for at, batch in enumerate(taken)
-            if batch is not None and forests[at] is forest and len(batch.off)
-        ]
+        mine = [(at, part) for at, part in rows.items() if forests[at] is forest]
         if mine:
-            surprise = forest.surprise(np.concatenate([rows for _, rows in mine]))
-            ends = np.cumsum([len(rows) for _, rows in mine])[:-1]
+            surprise = forest.surprise(np.concatenate([part for _, part in mine]))
+            ends = np.cumsum([len(part) for _, part in mine])[:-1]
             for (at, _), part in zip(mine, np.split(surprise, ends), strict=True):
                 out[at] = part
     return out

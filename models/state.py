@@ -23,6 +23,7 @@ from models.features import NAMES, SIZE, Array
 from models.lineage import Case, Image, LineageState, Recent
 from models.members import CHANNELS, HIGH, LAST, LOW, Members
 from models.records.telemetry import Member
+from models.records.verdict import Shadow
 
 __all__ = ["FORMAT", "LineageState", "pack", "unpack"]
 
@@ -137,6 +138,8 @@ def _lineage(state: LineageState) -> bytes:
         "total": facts.total, "learned_ns": facts.learned_ns,
         "minutes": {i.name: [i.samples, i.load] for i in state.images.values()},
     }  # fmt: skip  # a table
+    shadows = {i.name: asdict(i.shadow) for i in state.images.values() if i.shadow is not None}
+    header |= {"shadows": shadows} if shadows else {}
     sums = np.array([[*image.sums, image.lasting] for image in state.images.values()])
     return _sealed(header, sums.reshape(-1, 3, SIZE))
 
@@ -152,6 +155,8 @@ def _lineage_from(header: dict[str, Any], arrays: list[Any]) -> LineageState:
     for at, name in enumerate(header["images"]):
         image = Image(name, 0, sums=sums[at, :2].copy(), lasting=sums[at, 2].copy())
         image.samples, image.load = header["minutes"][name]
+        shadow = header.get("shadows", {}).get(name)
+        image.shadow = Shadow(**shadow) if shadow is not None else None
         state.images[name] = image
     return state
 
@@ -161,7 +166,7 @@ def _hold_minute(image: Image, state: LineageState) -> None:
     open_ = state.images.get(image.name)
     if open_ is not None:
         image.sums, image.samples, image.load = open_.sums, open_.samples, open_.load
-        image.lasting = open_.lasting
+        image.lasting, image.shadow = open_.lasting, open_.shadow
 
 
 def _in_order(state: LineageState, header: dict[str, Any]) -> None:

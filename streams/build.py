@@ -13,14 +13,10 @@ from confluent_kafka import Consumer, KafkaException
 from models import governor
 from models.contract import Topics
 from models.detection import Detection
-from models.detectors.forest import Forest
-from models.errors import BrokerUnreachable, ConfigurationError, UntrustedFile
-from models.features import NAMES
+from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
-from models.modelfile import load
 from models.pipeline import Core, Models
-from models.policy import Mode, Policy, read_policy
-from models.records.manifest import Manifest
+from models.records.manifest import Rehearsal
 from models.settings import Kafka
 from models.state import pack, unpack
 from streams.agents import govern, judge
@@ -32,10 +28,12 @@ from streams.delivery.app import (
     outbox_of,
 )
 from streams.delivery.rejected import Rejects
-from streams.keys import Signer, TrustFile
+from streams.keys import Signer, Trust, TrustFile
 from streams.meters import Meters
+from streams.policies import enforced, policy_of
 from streams.settings import Settings
-from streams.stores.models import ModelFollower, ModelStore
+from streams.stores.models import ModelFollower, ModelStore, Roster, forest_of
+from streams.stores.registry import Registry
 from streams.tables import Rows
 
 _ASK_S: Final = 15.0
@@ -71,9 +69,10 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
 
     Raises: BrokerUnreachable, ConfigurationError, UntrustedFile (policy or keys).
     """
-    topics, policy = Topics(settings.topic_prefix), policy_of(settings)
+    topics = Topics(settings.topic_prefix)
     signer = Signer.load(settings.keys_dir, settings.governor.signing_key)
     trust = TrustFile(settings.keys_dir, clock)
+    policy = enforced(policy_of(settings), settings, lambda: rehearsals(settings, trust))
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
     packer = Packer()
@@ -93,22 +92,13 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
     return app
 
 
-def policy_of(settings: Settings) -> Policy:
-    """The reviewed file, or the defaults; the settings' mode wins over the file's.
-
-    Raises: ConfigurationError when it can't be read, UntrustedFile when it does not hold.
-    """
-    path, policy = settings.governor.policy_file, Policy()
-    if path is not None:
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ConfigurationError(
-                f"policy file {path}: {problem}; name another with --policy"
-            ) from problem
-        policy = read_policy(text, str(path))
-    mode = settings.governor.mode
-    return policy if mode is None else replace(policy, mode=Mode(mode))
+def rehearsals(settings: Settings, trust: Trust) -> list[Rehearsal]:
+    """What past windows came to, as trainers and operators have signed it."""
+    registry = Registry(
+        settings.kafka, Topics(settings.topic_prefix), settings.scope,
+        store=ModelStore(settings.models_dir), trust=trust,
+    )  # fmt: skip  # one line a thought
+    return list(registry.register.rehearsals.values())
 
 
 def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollower:
@@ -116,18 +106,8 @@ def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollowe
     return ModelFollower(
         settings.kafka.librdkafka(), Topics(settings.topic_prefix).models, settings.scope,
         store=ModelStore(settings.models_dir), trust=TrustFile(settings.keys_dir, clock),
-        opened=opened,
+        opened=forest_of,
     )  # fmt: skip  # one line a thought
-
-
-def opened(manifest: Manifest, content: bytes) -> Forest:
-    """The forest of a manifest's file. Raises: UntrustedFile when they do not fit."""
-    if manifest.features != NAMES:
-        raise UntrustedFile(
-            f"model {manifest.uid} sees {', '.join(manifest.features)}; this release judges "
-            f"{', '.join(NAMES)}: train anew"
-        )
-    return Forest(load(content, manifest.sha256, manifest.uid))
 
 
 class _Cores:
@@ -139,9 +119,8 @@ class _Cores:
     def current(self) -> Core:
         return self._core
 
-    def use(self, active: tuple[tuple[Manifest, Any], ...]) -> None:
-        forests = tuple((manifest.active_from_ns, forest) for manifest, forest in active)
-        self._core = replace(self._core, models=Models(forests))
+    def use(self, roster: Roster) -> None:
+        self._core = replace(self._core, models=Models(roster.active, roster.shadow))
 
 
 # ---- Kafka ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -170,6 +170,22 @@ class TrustFile(Trust):
         except OSError:
             return (0, 0, 0)
         return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def signed_by(
+    trust: Trust, signed: Signed, roles: Sequence[Role], at_ns: int | None = None
+) -> tuple[bytes, str]:
+    """The payload and the name of the key that signed it, once that key has one of these
+    roles and counted at ``at_ns`` (now unless given).
+
+    Raises: UntrustedMessage, saying what does not hold.
+    """
+    known = trust.keys_by_id().get(signed.key)
+    if known is not None and known.role not in roles:
+        needed = " or ".join(roles)
+        raise UntrustedMessage(f"key {signed.key!r} has the role {known.role}, needed: {needed}")
+    payload = trust.verify(signed, known.role if known else roles[0], at_ns)
+    return payload, known.name if known else ""
 
 
 def key_id(name: str, public: bytes) -> str:

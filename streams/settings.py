@@ -92,6 +92,9 @@ class Governor(Table):
     """The reviewed policy (TOML, docs/policy.md); without one the defaults hold."""
     mode: Literal["observe", "approve", "enforce"] | None = None
     """Overrides the policy file's mode. Neither given: observe, which orders nothing."""
+    without_replay: str = ""
+    """Why a policy may enforce that has not passed `plimsoll replay --record`. Empty: it may
+    not; a person approves each act instead."""
     signing_key: str = "governor"
     """The private key in keys_dir that signs orders and evidence."""
     commit_interval_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5

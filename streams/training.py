@@ -1,4 +1,4 @@
-"""A forest from the telemetry that lies in Kafka: what the judge saw is what it learns from.
+"""A forest from telemetry read back: what the judge saw is what it learns from.
 
 The log is judged anew without a forest, in its order; the deviations on the way are the
 training rows. No labels, no second path: the very functions that judge live.
@@ -6,31 +6,35 @@ training rows. No labels, no second path: the very functions that judge live.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Final
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from models.contract import KIND_HEADER
-from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError
+from models.detectors.forest import Forest, Trees
+from models.errors import PlimsollError
 from models.features import NAMES, Array
 from models.modelfile import digest, save
-from models.pipeline import Arrival, Core, deviations, judge
-from models.records.codec import decode
-from models.records.manifest import Manifest, Stage
-from models.records.telemetry import KINDS, Batch, Tick
-from models.state import LineageState
+from models.pipeline import Core, Models, deviations
+from models.records.manifest import Evaluation, Manifest, Stage
+from models.records.telemetry import Batch, Tick
+from models.records.verdict import Finding
+from models.replay import Recorded, Replay, Source
 from models.training import fit
+from streams.stores.window import TelemetryLog
 
 MOST_ROWS: Final = 50_000
+LEAST_ROWS: Final = 256
 SKIPPED: Final = 0.3
 """The first part of the window only teaches the baselines: deviations from a baseline that
 knows nothing yet tell nothing."""
-_WAIT_S: Final = 15.0
-_POLL_S: Final = 0.2
-_AT_ONCE: Final = 1000
+HELD_OUT: Final = 0.3
+"""The last part of the window is kept from training, to try the model on."""
+QUANTILES: Final = (0.5, 0.9, 0.99, 0.999, 1.0)
 
 Progress = Callable[[float], None]
 
@@ -47,6 +51,7 @@ class Window:
     from_ns: int
     until_ns: int
     records: int
+    offsets: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def train(
@@ -57,18 +62,25 @@ def train(
 
     Raises: TooLittle.
     """
-    if len(window.rows) < 256:
-        raise TooLittle(f"{len(window.rows)} usable samples in the window, needed are 256: wait")
-    trees = fit(window.rows, NAMES, seed)
-    content = save(trees)
-    sha256 = digest(content)
-    manifest = Manifest(
-        uid=f"forest-{sha256[:12]}", scope=scope, stage=Stage.ACTIVE,
-        algorithm="isolation-forest", features=NAMES, sha256=sha256, size_bytes=len(content),
-        trained_ns=now_ns, active_from_ns=active_from_ns, rows=len(window.rows),
-        from_ns=window.from_ns, until_ns=window.until_ns, detail={"seed": str(seed)},
-    )  # fmt: skip  # one thought a line
-    return manifest, content
+    manifest, content, _ = _made(window, scope, now_ns, seed)
+    return replace(manifest, stage=Stage.ACTIVE, active_from_ns=active_from_ns), content
+
+
+def candidate(
+    source: Source, scope: str, from_ns: int, until_ns: int, *, now_ns: int, seed: int = 0,
+    core: Core | None = None,
+) -> tuple[Manifest, bytes]:  # fmt: skip  # two lines read better than five
+    """A candidate trained on the earlier part of what arrived in ``[from_ns, until_ns)`` and
+    tried on the later one.
+
+    Raises: TooLittle.
+    """
+    split_ns = until_ns - int((until_ns - from_ns) * HELD_OUT)
+    replay = Replay(core or Core(), at_once=1)
+    seen = gathered(replay, source, scope, from_ns, split_ns)
+    manifest, content, trees = _made(seen, scope, now_ns, seed)
+    evaluation = evaluated(replay, source, scope, Forest(trees), (split_ns, until_ns))
+    return replace(manifest, evaluation=evaluation, offsets=dict(source.offsets)), content
 
 
 def window(
@@ -79,89 +91,122 @@ def window(
 
     Raises: BrokerUnreachable.
     """
-    core = core or Core()
-    states: dict[str, LineageState] = {}
-    found: list[tuple[int, Array]] = []
-    records, times_ns = 0, [2**63 - 1, 0]
-    for share, record, arrived_ns in _telemetry(kafka, topic):
-        progress(share)
-        if isinstance(record, Tick):
-            due = [group for group, state in states.items() if state.due_ns <= record.at_ns]
-            arrivals = [Arrival(group, record, arrived_ns) for group in due]
-        elif record.scope == scope:
-            records += 1
-            arrivals = [Arrival(record.group, record, arrived_ns)]
-        else:
-            continue
+    source = TelemetryLog(kafka, topic, progress)
+    return gathered(Replay(core or Core(), at_once=1), source, scope, 0, 0)
+
+
+def gathered(replay: Replay, source: Source, scope: str, from_ns: int, until_ns: int) -> Window:
+    """The training rows of a window; ``replay`` ends where the window does."""
+    rows, records, times_ns = _Thinned(), 0, [2**63 - 1, 0]
+
+    def seen(one: Recorded) -> None:
+        nonlocal records
+        record = one.record
+        records += not isinstance(record, Tick)
         if isinstance(record, Batch):
-            times_ns = [min(times_ns[0], record.at_ns), max(times_ns[1], record.at_ns)]
-            found.append((record.at_ns, deviations(states, record, core)))
-        states.update(judge(states, arrivals, core).states)
-    return Window(_kept(found, times_ns), times_ns[0], times_ns[1], records)
+            times_ns[:] = min(times_ns[0], record.at_ns), max(times_ns[1], record.at_ns)
+            rows.add(record.at_ns, deviations(replay.of(one), record, replay.core))
 
-
-def _kept(found: list[tuple[int, Array]], times_ns: list[int]) -> Array:
-    """What came once the baselines knew something; thinned evenly where it is too much."""
+    for _ in replay.run(_of_scope(source, scope, from_ns, until_ns), seen):
+        pass
     since_ns = times_ns[0] + int((times_ns[1] - times_ns[0]) * SKIPPED)
-    rows = [part for at_ns, part in found if at_ns >= since_ns and len(part)]
-    if not rows:
-        return np.empty((0, len(NAMES)))
-    joint = np.concatenate(rows)
-    return joint[:: max(1, -(-len(joint) // MOST_ROWS))]
+    return Window(rows.since(since_ns), times_ns[0], times_ns[1], records, dict(source.offsets))
 
 
-def _telemetry(kafka: Mapping[str, str], topic: str) -> Iterator[tuple[float, Any, int]]:
-    """Every readable record up to the current end, with the share read so far. A group's
-    records come in their order: they lie in one partition.
+def evaluated(
+    before: Replay, source: Source, scope: str, forest: Forest, window: tuple[int, int]
+) -> Evaluation:
+    """What the forest would have said of a window that follows the one that ``before`` has
+    judged, and what would have been said without any.
     """
-    # What retention removes while we read is passed over, not the rest with it.
-    consumer = Consumer(
-        {**kafka, "group.id": "plimsoll-train", "enable.auto.commit": False,
-         "auto.offset.reset": "earliest"}
-    )  # fmt: skip  # one thought
-    try:
-        ends = _ends(consumer, topic)
-        total = sum(end - low for low, end in ends.values())
-        consumer.assign([TopicPartition(topic, p, low) for p, (low, _end) in ends.items()])
-        left = {partition for partition, (low, end) in ends.items() if low < end}
-        seen, silent_s = 0, 0.0
-        while left:
-            messages = consumer.consume(_AT_ONCE, _POLL_S)  # waits until there are so many
-            silent_s = 0.0 if messages else silent_s + _POLL_S
-            if silent_s > _WAIT_S:
-                raise BrokerUnreachable(f"telemetry {topic}: nothing came within {_WAIT_S:.0f} s")
-            for message in messages:
-                if message.error() is not None:
-                    continue
-                partition, offset = message.partition() or 0, message.offset() or 0
-                if offset >= ends[partition][1] - 1:
-                    left.discard(partition)
-                seen += 1
-                record = _decoded(message)
-                if record is not None:
-                    yield seen / total, record, message.timestamp()[1] * 1_000_000
-    finally:
-        consumer.close()
+    ours = Replay(replace(before.core, models=Models(((0, forest),))), at_once=1)
+    ours.states = {place: dict(states) for place, states in before.states.items()}
+    surprises: list[Array] = []
+
+    def seen(one: Recorded) -> None:
+        if isinstance(one.record, Batch):
+            rows = deviations(ours.of(one), one.record, ours.core)
+            surprises.append(forest.surprise(rows))
+
+    with_it = _rising(ours, _of_scope(source, scope, *window), seen)
+    without = _rising(before, _of_scope(source, scope, *window))
+    every = np.concatenate(surprises) if surprises else np.empty(0)
+    return Evaluation(
+        *window, len(every),
+        {f"{q:g}": round(float(np.quantile(every, q)), 3) for q in QUANTILES if len(every)},
+        _count(one.verdict.level.value for one in with_it),
+        _count(one.verdict.level.value for one in without),
+        _count(one.verdict.image for one in with_it),
+    )  # fmt: skip  # as the fields lie
 
 
-def _ends(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-    try:
-        partitions = consumer.list_topics(topic, timeout=_WAIT_S).topics[topic].partitions
-        return {
-            partition: consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_WAIT_S
-            )
-            for partition in partitions
-        }
-    except KafkaException as problem:
-        raise BrokerUnreachable(f"telemetry {topic}: {problem.args[0].str()}") from problem
+def _rising(
+    replay: Replay, records: Iterable[Recorded],
+    seen: Callable[[Recorded], None] = lambda _one: None,
+) -> list[Finding]:  # fmt: skip  # two lines say as much
+    judged = replay.run(records, seen)
+    return [finding for one in judged for finding in one.findings if finding.rises]
 
 
-def _decoded(message: Any) -> Any:
-    """The record, or None: the judge has kept a dead letter of what cannot be read."""
-    headers = dict(message.headers() or ())
-    kind = (headers.get(KIND_HEADER) or b"").decode(errors="replace")
-    try:
-        return decode(KINDS[kind], message.value()) if kind in KINDS else None
-    except MalformedRecord:
-        return None
+def _count(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names))
+
+
+def _of_scope(source: Source, scope: str, from_ns: int, until_ns: int) -> Iterator[Recorded]:
+    return (
+        one for one in source.records(from_ns, until_ns)
+        if isinstance(one.record, Tick) or one.record.scope == scope
+    )  # fmt: skip  # one condition
+
+
+class _Thinned:
+    """Rows with their time, every n-th of them once there are too many."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, Array]] = []
+        self._held, self._met, self._every = 0, 0, 1
+
+    def add(self, at_ns: int, rows: Array) -> None:
+        first = -self._met % self._every
+        self._met += len(rows)
+        kept = rows[first :: self._every]
+        if len(kept):
+            self._parts.append((at_ns, kept))
+            self._held += len(kept)
+        if self._held > 4 * MOST_ROWS:
+            self._parts = [(at, rows[::2]) for at, rows in self._parts if len(rows[::2])]
+            self._held = sum(len(rows) for _, rows in self._parts)
+            self._every *= 2
+
+    def since(self, since_ns: int) -> Array:
+        rows = [part for at_ns, part in self._parts if at_ns >= since_ns]
+        if not rows:
+            return np.empty((0, len(NAMES)))
+        joint = np.concatenate(rows)
+        return joint[:: max(1, -(-len(joint) // MOST_ROWS))]
+
+
+def _made(window: Window, scope: str, now_ns: int, seed: int) -> tuple[Manifest, bytes, Trees]:
+    if len(window.rows) < LEAST_ROWS:
+        raise TooLittle(
+            f"{len(window.rows)} usable samples in the window, needed are {LEAST_ROWS}: take a "
+            "longer window, or wait"
+        )
+    trees = fit(window.rows, NAMES, seed)
+    content = save(trees)
+    sha256 = digest(content)
+    uid = f"forest-{sha256[:12]}"
+    manifest = Manifest(
+        uid=uid, scope=scope, stage=Stage.CANDIDATE, algorithm="isolation-forest",
+        features=NAMES, sha256=sha256, size_bytes=len(content), trained_ns=now_ns,
+        active_from_ns=0, rows=len(window.rows), from_ns=window.from_ns,
+        until_ns=window.until_ns, offsets=window.offsets, versions=_versions(),
+        detail={"seed": str(seed), "trees": str(len(trees.leaf)), "records": str(window.records)},
+    )  # fmt: skip  # one thought a line
+    return manifest, content, replace(trees, uid=uid)
+
+
+def _versions() -> dict[str, str]:
+    """What a forest depends on besides its rows and seed."""
+    found = {name: version(name) for name in ("plimsoll", "numpy", "scikit-learn")}
+    return found | {"python": platform.python_version()}

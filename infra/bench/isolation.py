@@ -156,6 +156,7 @@ def _parts(directory: Path, bootstrap: str) -> Iterator[None]:
         "KAFKA__BOOTSTRAP": bootstrap,
         "DATA_DIR": str(directory / "data"),
         "GOVERNOR__POLICY_FILE": str(policy),
+        "GOVERNOR__WITHOUT_REPLAY": "a measurement",
         "RESPONDER__HOST": HOST,
         "UP__PARTS": '["respond", "govern"]',
     }

@@ -114,6 +114,7 @@ class Deployment:
             "DATA_DIR": str(self.data),
             "TOPICS__PARTITIONS": "4",
             "GOVERNOR__POLICY_FILE": str(self._policy),
+            "GOVERNOR__WITHOUT_REPLAY": "a demo",
             "COLLECT__SAMPLE_PERIOD_S": str(SAMPLE_PERIOD_S),
             "COLLECT__FRAME_INTERVAL_S": str(SAMPLE_PERIOD_S),
             "COLLECT__DOCKER_HOST": ENGINE,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from models.contract import telemetry_key
@@ -98,6 +99,41 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """How a shadow model's surprise compared with the active one's over one minute, sample
+    by sample. ``both``, ``active_only``, ``shadow_only``: samples at or past the image's line
+    by the forest alone; the sums are of surprises (nats: minus the logarithm of the rank
+    among the training scores).
+    """
+
+    model: str
+    samples: int = 0
+    both: int = 0
+    active_only: int = 0
+    shadow_only: int = 0
+    sum_active: float = 0.0
+    sum_shadow: float = 0.0
+    squares_active: float = 0.0
+    squares_shadow: float = 0.0
+    products: float = 0.0
+
+    def joined(self, other: Shadow) -> Shadow:
+        """Both minutes in one."""
+        counts = [getattr(self, one.name) + getattr(other, one.name) for one in fields(Shadow)[1:]]
+        return Shadow(self.model, *counts)
+
+    def correlation(self) -> float | None:
+        """Of both surprises (so of logarithms of ranks), -1 to 1; None where one is constant."""
+        n = float(self.samples)
+        spread_a = n * self.squares_active - self.sum_active**2
+        spread_b = n * self.squares_shadow - self.sum_shadow**2
+        if min(spread_a, spread_b) <= 1e-9 * n * n:
+            return None
+        joint = n * self.products - self.sum_active * self.sum_shadow
+        return max(-1.0, min(1.0, joint / math.sqrt(spread_a * spread_b)))
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """One image in one role over one minute: what the live view and usage reports show.
 
@@ -116,6 +152,7 @@ class Summary:
     learned: float
     totals: dict[str, float]
     model: str = ""
+    shadow: Shadow | None = None
 
     @property
     def group(self) -> str:
@@ -138,6 +175,12 @@ class Finding:
 
     def __post_init__(self) -> None:
         checks.time(self.arrived_ns, "arrived_ns")
+
+    @property
+    def rises(self) -> bool:
+        """Whether it is an alarm: its subject rose to *corrupted* or beyond."""
+        level = self.verdict.level
+        return level.rank >= Level.CORRUPTED.rank and level.rank > self.before.rank
 
 
 VERDICT_KINDS: dict[str, type[Verdict | Summary]] = {

@@ -152,6 +152,7 @@ class Stage:
             "DATA_DIR": str(self.directory),
             "TOPICS__CREATE_CHANGELOGS": "false",
             "GOVERNOR__POLICY_FILE": str(policy),
+            "GOVERNOR__WITHOUT_REPLAY": "a demo",
             "WORKER__SESSION_TIMEOUT_S": "6",
             "GOVERNOR__SESSION_TIMEOUT_S": "6",
             "WORKER__COMMIT_INTERVAL_S": "0.2",

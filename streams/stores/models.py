@@ -4,30 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaException,
+    TopicPartition,
+)
 
-from models.contract import ONLY_PARTITION
+from models.contract import KIND_HEADER, ONLY_PARTITION
+from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError, UntrustedFile
+from models.features import NAMES
+from models.modelfile import MOST_BYTES, load
 from models.records.codec import decode, encode
-from models.records.manifest import Manifest, Stage
+from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
-from streams.keys import Role, Signer, Trust
+from models.register import Schedule, Turn, implied, schedule
+from streams.keys import Role, Signer, Trust, signed_by
 
 log = structlog.get_logger(__name__)
 
+ModelRecord = Manifest | Staging | Rehearsal
+KIND_OF: Final = {kind: name for name, kind in MODEL_KINDS.items()}
+MAY_SAY: Final[Mapping[Any, tuple[Role, ...]]] = {
+    Manifest: (Role.TRAINER,),
+    Staging: (Role.TRAINER, Role.OPERATOR),
+    Rehearsal: (Role.TRAINER, Role.OPERATOR),
+}
+"""Whose key counts for what."""
+MOST_TURNS: Final = 32
+"""Before the last so many turns no model is known: nobody keeps telemetry for so long."""
 _CATCH_UP_S: Final = 30.0
 _POLL_S: Final = 0.5
 
 
 class ModelStore:
-    """A directory of model files, each under the SHA-256 of its bytes: none ever changes."""
+    """A directory of model files, each under the SHA-256 of its bytes: none ever changes.
+    Beside each lies its card, for people.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -35,41 +59,208 @@ class ModelStore:
     def save(self, content: bytes) -> str:
         """Keep the bytes; their hash, under which they are found again."""
         digest = hashlib.sha256(content).hexdigest()
-        path = self._path(digest)
+        self._write(self.path(digest), content)
+        return digest
+
+    def save_card(self, manifest: Manifest, signed: Signed) -> Path:
+        """The manifest as a person reads it, and the envelope that proves it."""
+        path = self._directory / f"{manifest.uid}.json"
+        body = {
+            "manifest": orjson.loads(signed.payload),
+            "signed": orjson.loads(encode(signed)),
+        }
+        self._write(path, orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
+        return path
+
+    def load(self, digest: str) -> bytes:
+        """The bytes of that hash.
+
+        Raises: UntrustedFile when they are gone, others, too many, or no plain file.
+        """
+        path = self.path(digest)
+        try:
+            content = _plain_bytes(path)
+        except OSError as problem:
+            raise UntrustedFile(
+                f"model file {path}: {problem.strerror}; copy it there, or point "
+                "models_dir at where the trainer writes"
+            ) from problem
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise UntrustedFile(f"model file {path} was changed: nothing of it used")
+        return content
+
+    def path(self, digest: str) -> Path:
+        return self._directory / f"{digest}.npz"
+
+    def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft-")
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(draft).replace(path)
-        return digest
 
-    def load(self, digest: str) -> bytes:
-        """The bytes of that hash. Raises: UntrustedFile when they are gone or others."""
-        try:
-            content = self._path(digest).read_bytes()
-        except OSError as problem:
+
+def _plain_bytes(path: Path) -> bytes:
+    """The bytes of a plain file of bounded size; a link could point anywhere."""
+    if path.is_symlink():
+        raise UntrustedFile(f"model file {path} is a link: nothing of it used; copy the file")
+    # Between the look and the opening it may have been changed into one.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise UntrustedFile(f"model file {path} is no plain file: nothing of it used")
+        if found.st_size > MOST_BYTES:
             raise UntrustedFile(
-                f"model file {self._path(digest)}: {problem.strerror}; copy it there, or point "
-                "models_dir at where the trainer writes"
-            ) from problem
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise UntrustedFile(f"model file {self._path(digest)} was changed: nothing of it used")
-        return content
-
-    def _path(self, digest: str) -> Path:
-        return self._directory / f"{digest}.npz"
+                f"model file {path} has {found.st_size} bytes, at most {MOST_BYTES}: not read"
+            )
+        return file.read(MOST_BYTES + 1)
 
 
-def announced(manifest: Manifest, signer: Signer) -> tuple[bytes, bytes]:
-    """Key and value of a model's record on the models topic."""
-    key = f"{manifest.scope}/{manifest.uid}".encode()
-    return key, encode(signer.sign(encode(manifest)))
+def forest_of(manifest: Manifest, content: bytes) -> Forest:
+    """The forest of a manifest's file. Raises: UntrustedFile when they do not fit."""
+    if manifest.features != NAMES:
+        raise UntrustedFile(
+            f"model {manifest.uid} sees {', '.join(manifest.features)}; this release judges "
+            f"{', '.join(NAMES)}: train anew"
+        )
+    return Forest(load(content, manifest.sha256, manifest.uid))
+
+
+# ---- records --------------------------------------------------------------------------------
+
+
+def announced(record: ModelRecord, signer: Signer) -> tuple[bytes, bytes]:
+    """Key and value of a record on the models topic."""
+    return key_of(record).encode(), encode(signer.sign(encode(record)))
+
+
+def header_of(record: ModelRecord) -> dict[str, str | bytes | None]:
+    return {KIND_HEADER: KIND_OF[type(record)].encode()}
+
+
+def key_of(record: ModelRecord) -> str:
+    """A word never takes the place of another: each has a key of its own.
+
+    >>> from models.records.manifest import Stage
+    >>> key_of(Staging("w1", "default", "m1", Stage.RETIRED, 10**18, 10**18 - 10**10, "ann"))
+    'default/m1/w1'
+    """
+    if isinstance(record, Manifest):
+        return f"{record.scope}/{record.uid}"
+    return f"{record.scope}/{record.model or 'as-it-was'}/{record.uid}"
+
+
+def opened_record(message: Any, trust: Trust) -> ModelRecord:
+    """The record of a message, once key, signature and role hold.
+
+    Raises: PlimsollError, saying what does not hold.
+    """
+    headers = dict(message.headers() or ())
+    name = bytes(headers.get(KIND_HEADER) or b"manifest").decode(errors="replace")
+    if name not in MODEL_KINDS:
+        raise MalformedRecord("unknown-schema", f"{name!r} is none of {', '.join(MODEL_KINDS)}")
+    kind = MODEL_KINDS[name]
+    signed = decode(Signed, message.value())
+    stamp, at_ms = message.timestamp()
+    # Where the log itself dates records, a key that was replaced since vouches for what it
+    # signed then; else anybody could date a record back.
+    at_ns = at_ms * 10**6 if stamp == TIMESTAMP_LOG_APPEND_TIME else None
+    payload, signer = signed_by(trust, signed, MAY_SAY[kind], at_ns)
+    record: ModelRecord = decode(kind, payload)
+    if message.key() != key_of(record).encode():
+        raise MalformedRecord("misplaced", f"its key is not {key_of(record)!r}", "key")
+    if not isinstance(record, Manifest) and record.by != signer:
+        raise MalformedRecord("untrusted", f"{record.by!r} speaks with the key of {signer!r}", "by")
+    return record
+
+
+@dataclass(slots=True)
+class Register:
+    """What the models topic says about one scope: a set, whatever the order."""
+
+    scope: str
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    words: dict[str, Staging] = field(default_factory=dict)
+    rehearsals: dict[str, Rehearsal] = field(default_factory=dict)
+
+    def take(self, key: str, record: ModelRecord) -> None:
+        if record.scope != self.scope:
+            return
+        if isinstance(record, Manifest):
+            self.manifests[key] = record
+        elif isinstance(record, Staging):
+            self.words[key] = record
+        else:
+            self.rehearsals[key] = record
+
+    def drop(self, key: str) -> None:
+        for table in (self.manifests, self.words, self.rehearsals):
+            table.pop(key, None)
+
+    def model(self, uid: str) -> Manifest | None:
+        return self.manifests.get(f"{self.scope}/{uid}")
+
+    def stagings(self) -> list[Staging]:
+        said = [word for one in self.manifests.values() if (word := implied(one)) is not None]
+        return [*said, *self.words.values()]
+
+    def schedule(self, usable: Iterable[str] | None = None) -> Schedule:
+        """The turns, of the models whose manifest is known."""
+        known = {one.uid for one in self.manifests.values()}
+        return schedule(self.stagings(), known if usable is None else known & set(usable))
+
+
+# ---- following ------------------------------------------------------------------------------
+
+Turns = tuple[tuple[int, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Opened models by the event time from which each counts; None: none from then on."""
+
+    active: Turns = ()
+    shadow: Turns = ()
+
+
+def roster_of(register: Register, store: ModelStore) -> Roster:
+    """The models as a worker would have them now; those that can't be used left out, with a
+    line that says why.
+    """
+    models: dict[str, Any] = {}
+    now = register.schedule()
+    for uid in sorted({turn.model for turn in (*now.active, *now.shadow)} - {""}):
+        manifest = register.model(uid)
+        if manifest is not None:
+            open_into(models, manifest, store, forest_of)
+    return _roster(register.schedule(models), models)
+
+
+def open_into(
+    models: dict[str, Any], manifest: Manifest, store: ModelStore,
+    opened: Callable[[Manifest, bytes], Any],
+) -> None:  # fmt: skip  # two lines say as much
+    try:
+        models[manifest.uid] = opened(manifest, store.load(manifest.sha256))
+    except PlimsollError as problem:
+        _refuse(str(problem), model=manifest.uid)
+    except Exception as problem:  # noqa: BLE001  # whatever a file does, judging goes on
+        _refuse(repr(problem), model=manifest.uid)
+
+
+def _roster(now: Schedule, models: Mapping[str, Any]) -> Roster:
+    return Roster(*(
+        tuple((turn.from_ns, models.get(turn.model)) for turn in turns[-MOST_TURNS:])
+        for turns in (now.active, now.shadow)
+    ))  # fmt: skip  # one expression
 
 
 class ModelFollower:
-    """The active models of one scope, kept up with the topic by a thread of its own.
+    """The active and shadow models of one scope, kept up with the topic by a thread of its
+    own.
 
     ``opened`` turns manifest and file into a model, or raises UntrustedFile. A model that
     is forged, damaged or of another shape is left out, with a line that says why; what was
@@ -82,16 +273,18 @@ class ModelFollower:
     ) -> None:  # fmt: skip  # two lines read better than seven
         config = {**kafka, "group.id": "plimsoll-models", "enable.auto.commit": False}
         self._consumer = Consumer(config)
-        self._topic, self._scope = topic, scope
+        self._topic = topic
         self._store, self._trust, self._opened = store, trust, opened
-        self._models: dict[str, tuple[Manifest, Any]] = {}
+        self._register = Register(scope)
+        self._models: dict[str, Any] = {}
+        self._told: Schedule | None = None
         self._stop = threading.Event()
-        self._changed: Callable[[tuple[tuple[Manifest, Any], ...]], None] = lambda _models: None
+        self._changed: Callable[[Roster], None] = lambda _roster: None
         self._thread = threading.Thread(target=self._follow, name="models", daemon=True)
 
-    def start(self, changed: Callable[[tuple[tuple[Manifest, Any], ...]], None]) -> None:
+    def start(self, changed: Callable[[Roster], None]) -> None:
         """Read all that is there, then go on in the background; ``changed`` gets all active
-        models, by the event time from which each counts, whenever that changes.
+        and shadow models, by the event time from which each counts, whenever that changes.
 
         Raises: BrokerUnreachable when the topic can't be read.
         """
@@ -110,49 +303,77 @@ class ModelFollower:
         try:
             self._consumer.assign([start])
             low, end = self._consumer.get_watermark_offsets(start, timeout=_CATCH_UP_S)
+            while low < end:
+                message = self._consumer.poll(_CATCH_UP_S)
+                if message is None:
+                    (now,) = self._consumer.position([start])
+                    if now.offset >= end:  # compaction took the last one
+                        break
+                    raise BrokerUnreachable(
+                        f"models topic {self._topic}: no answer in {_CATCH_UP_S} s"
+                    )
+                if message.error() is None:
+                    low = (message.offset() or 0) + 1
+                    self._take(message)
         except KafkaException as problem:
             raise BrokerUnreachable(
                 f"models topic {self._topic}: {problem.args[0].str()}; does it exist "
                 "(plimsoll topics create), may this user read it?"
             ) from problem
-        while low < end:
-            message = self._consumer.poll(_CATCH_UP_S)
-            if message is None:
-                raise BrokerUnreachable(f"models topic {self._topic}: no answer in {_CATCH_UP_S} s")
-            if message.error() is None:
-                low = (message.offset() or 0) + 1
-                self._take(message)
-        self._changed(self._active())
+        self._tell()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
             message = self._consumer.poll(_POLL_S)
             if message is not None and message.error() is None:
                 self._take(message)
-                self._changed(self._active())
+                self._tell()
 
     def _take(self, message: Any) -> None:
         place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
+        key = (message.key() or b"").decode(errors="replace")
         if message.value() is None:
-            self._models.pop((message.key() or b"").decode(errors="replace"), None)
+            self._register.drop(key)
             return
         try:
-            signed = decode(Signed, message.value())
-            manifest = decode(Manifest, self._trust.verify(signed, Role.TRAINER))
-            if manifest.scope == self._scope:
-                self._apply((message.key() or b"").decode(errors="replace"), manifest)
-        except (PlimsollError, MalformedRecord) as problem:
-            log.error(  # noqa: TRY400  # refused is an answer: a trace would tell nothing
-                "model refused, nothing of it is used", record=place, why=str(problem)
-            )
+            record = opened_record(message, self._trust)
+            _warn_if_late(record, message.timestamp())
+            self._register.take(key, record)
+        except PlimsollError as problem:
+            _refuse(str(problem), record=place)
 
-    def _apply(self, key: str, manifest: Manifest) -> None:
-        if manifest.stage is not Stage.ACTIVE:
-            self._models.pop(key, None)
-            return
-        model = self._opened(manifest, self._store.load(manifest.sha256))
-        self._models[key] = (manifest, model)
-        log.info("model active", model=manifest.uid, from_ns=manifest.active_from_ns)
+    def _tell(self) -> None:
+        """Open what a turn names and is not open yet, then say whose turn it is when."""
+        wanted = {turn.model for turn in self._turns(self._register.schedule())}
+        for uid in sorted(wanted - self._models.keys() - {""}):
+            manifest = self._register.model(uid)
+            if manifest is not None:
+                open_into(self._models, manifest, self._store, self._opened)
+        now = self._register.schedule(self._models)
+        if now != self._told:
+            before, self._told = self._told or Schedule(), now
+            _log("model active", before.active, now.active)
+            _log("model in shadow", before.shadow, now.shadow)
+            self._changed(_roster(now, self._models))
 
-    def _active(self) -> tuple[tuple[Manifest, Any], ...]:
-        return tuple(sorted(self._models.values(), key=lambda one: one[0].active_from_ns))
+    def _turns(self, now: Schedule) -> tuple[Turn, ...]:
+        return (*now.active[-MOST_TURNS:], *now.shadow[-MOST_TURNS:])
+
+
+def _warn_if_late(record: ModelRecord, stamp: tuple[int, int]) -> None:
+    """A word that the log took in after its time: what was judged before then stays so."""
+    dated, at_ms = stamp
+    if not isinstance(record, Staging) or dated != TIMESTAMP_LOG_APPEND_TIME:
+        return
+    if record.from_ns < at_ms * 10**6:
+        log.warning("model word came late", word=record.uid, stage=record.stage)
+
+
+def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
+    for turn in now[-1:]:
+        if before[-1:] != now[-1:]:
+            log.info(what, model=turn.model or "none", from_ns=turn.from_ns)
+
+
+def _refuse(why: str, **about: str) -> None:
+    log.error("model refused, nothing of it is used", why=why, **about)

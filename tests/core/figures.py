@@ -49,6 +49,8 @@ def speed() -> None:
         for forests in ((), ((0, FOREST),)):
             spent = _judging(groups, calls, Core(Models(forests)))
             say(groups=groups, forest=bool(forests), us_a_sample=round(spent * 1e6, 2))
+        spent = _judging(groups, calls, Core(Models(((0, FOREST),), ((0, FOREST),))))
+        say(groups=groups, forest=True, shadow=True, us_a_sample=round(spent * 1e6, 2))
 
 
 def _timed(call: object) -> float:

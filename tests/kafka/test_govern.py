@@ -58,6 +58,7 @@ class Stand:
             "TOPIC_PREFIX": self.topics.prefix, "GOVERNOR__SESSION_TIMEOUT_S": "6",
             "GOVERNOR__GROUP": f"{self.topics.prefix}governor",
             "GOVERNOR__POLICY_FILE": str(self.directory / "policy.toml"),
+            "GOVERNOR__WITHOUT_REPLAY": "a test",
         }  # fmt: skip  # a table
         environment = os.environ | {f"PLIMSOLL_{name}": value for name, value in ours.items()}
         with (self.directory / f"govern-{len(self.workers)}.log").open("wb") as log:

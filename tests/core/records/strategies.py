@@ -17,7 +17,7 @@ from models.records.exhibit import Exhibit
 from models.records.facts import Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
-from models.records.manifest import Manifest
+from models.records.manifest import Manifest, Rehearsal, Staging
 from models.records.order import Order, Outcome
 from models.records.rejected import DeadLetter
 from models.records.samples import Samples
@@ -27,7 +27,7 @@ from models.records.verdict import Finding, Summary, Verdict
 
 RECORDS: tuple[type[Any], ...] = (
     Frame, Batch, Sightings, Tick, InventoryEntry, Verdict, Summary, Finding, Word, Order,
-    Outcome, Exhibit, DeadLetter, Manifest, Signed,
+    Outcome, Exhibit, DeadLetter, Manifest, Signed, Staging, Rehearsal,
 )  # fmt: skip  # the list is the point
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9)

@@ -1,0 +1,117 @@
+"""A baseline as people review it: features by name, in their own units, and how sure we are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.detection import Detection
+from models.features import FEATURES, NOISE
+from models.learning import learned
+from models.lineage import Image, LineageState
+from models.reasons import restored
+
+MATERIAL: Final = 2.0
+"""Deviations of the older version by which a level must differ to be worth a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What is usual of one feature, in its unit. ``blocks``: how many stretches of about ten
+    samples a container spoke of it; ``deviation``: one, as a share of the usual value.
+    """
+
+    feature: str
+    unit: str
+    usual: float
+    low: float
+    high: float
+    deviation: float
+    blocks: float
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """What is normal for one image in one role. ``known``: 0 to 1; ``line``: deviations from
+    which a magnitude counts; ``facts``: what it does that is normal, of the whole lineage.
+    """
+
+    scope: str
+    lineage: str
+    role: str
+    image: str
+    first_ns: int
+    known: float
+    container_blocks: float
+    line: float
+    features: tuple[Usual, ...]
+    facts: tuple[str, ...] = ()
+
+
+def normal(state: LineageState, image: Image, detection: Detection) -> Normal:
+    """What the state holds of one image."""
+    facts = sorted(key for key, seen in state.facts.seen.items() if seen.normal)
+    return Normal(
+        state.scope, state.lineage, state.role, image.name, image.first_ns,
+        learned(state, image, detection), image.baseline.container_blocks, image.line,
+        tuple(_usual(image, at) for at in range(len(FEATURES)) if image.baseline.blocks[at] > 0),
+        tuple(facts),
+    )  # fmt: skip  # as the fields lie
+
+
+def _usual(image: Image, at: int) -> Usual:
+    base, feature = image.baseline, FEATURES[at]
+    place = float(base.location[at])
+    usual, low, high, beyond = restored(
+        at, place, float(base.low[at]), float(base.high[at]), place + float(base.scale[at])
+    )
+    one = (beyond - usual) / max(usual, feature.floor)
+    return Usual(feature.name, feature.unit, usual, low, high, one, float(base.blocks[at]))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a feature differs between two versions; ``deviations`` of the older one, None
+    where only one of them knows the feature.
+    """
+
+    feature: str
+    unit: str
+    before: Usual | None
+    after: Usual | None
+    deviations: float | None
+
+    @property
+    def material(self) -> bool:
+        return self.deviations is None or abs(self.deviations) >= MATERIAL
+
+
+def differences(before: Image, after: Image) -> tuple[Change, ...]:
+    """Feature by feature, what differs most first."""
+    changes = []
+    for at, feature in enumerate(FEATURES):
+        known = before.baseline.blocks[at] > 0, after.baseline.blocks[at] > 0
+        if not any(known):
+            continue
+        old, new = (
+            _usual(image, at) if there else None
+            for image, there in zip((before, after), known, strict=True)
+        )
+        changes.append(Change(feature.name, feature.unit, old, new, _apart(before, after, at)))
+    return tuple(sorted(changes, key=_weight, reverse=True))
+
+
+def _apart(before: Image, after: Image, at: int) -> float | None:
+    """In deviations of a settled older baseline: how unsure we are must not hide a change."""
+    old, new = before.baseline, after.baseline
+    if not (old.blocks[at] > 0 and new.blocks[at] > 0):
+        return None
+    sure = 1.0 + 2.0 / max(float(old.blocks[at]), 1.0)
+    scale = max(float(old.scale[at]) / sure, float(NOISE[at]))
+    return float((new.location[at] - old.location[at]) / scale)
+
+
+def _weight(change: Change) -> float:
+    return np.inf if change.deviations is None else abs(change.deviations)

@@ -1,0 +1,194 @@
+"""``plimsoll baseline``: what is normal of an image, as a table, a difference or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from streams.commands.output import AsJson, print_json, show
+
+command = typer.Typer(
+    help="Show, compare and export what is normal of an image.", no_args_is_help=True
+)
+
+Lineage = Annotated[str, typer.Argument(help="An image's lineage, or LINEAGE/ROLE.")]
+ImageName = Annotated[str, typer.Option("--image", help="Which version; else the newest.")]
+
+
+@command.command("list")
+def list_baselines(as_json: AsJson = False) -> None:
+    """Every lineage that the workers know, and how much is known of its newest version."""
+    from streams.stores.baselines import newest_first
+
+    rows = []
+    for state in _baselines().all():
+        for image in newest_first(state)[:1]:
+            found = _normal(state, image)
+            rows.append({
+                "lineage": state.lineage, "role": state.role, "versions": len(state.images),
+                "containers": len(state.members), "known": f"{found.known:.0%}",
+                "image": image.name,
+            })  # fmt: skip  # one row
+    show(rows, as_json=as_json, empty="nothing is known yet: is `plimsoll worker` running?")
+
+
+@command.command("show")
+def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -> None:
+    """What is usual, feature by feature, and how sure we are of it."""
+    from streams.commands.times import clock
+    from streams.report.words import clean
+
+    found = _find(lineage, image)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(clean(f"{found.image}" + (f", role {found.role}" if found.role else "")))
+    typer.echo(
+        f"first seen {clock(found.first_ns)} UTC; known {found.known:.0%} "
+        f"({found.container_blocks:.0f} blocks of containers); line {found.line:.1f} deviations"
+    )
+    show([_row(one) for one in found.features], as_json=False, empty="no magnitudes known yet")
+    if found.facts:
+        typer.echo(f"\nnormal facts of the lineage ({len(found.facts)}):")
+        for fact in found.facts:
+            typer.echo(f"  {clean(fact)}")
+
+
+@command.command()
+def diff(
+    lineage: Lineage,
+    before: Annotated[str, typer.Option(help="The older version; else the one before.")] = "",
+    after: Annotated[str, typer.Option(help="The newer version; else the newest.")] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what differs by less than two deviations.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What two versions of an image do differently."""
+    from models.errors import ConfigurationError
+    from models.normal import differences
+    from streams.stores.baselines import image_of, newest_first
+
+    state = _baselines().find(lineage)
+    new = image_of(state, after)
+    older = [one for one in newest_first(state) if one.first_ns <= new.first_ns and one is not new]
+    if not older:
+        raise ConfigurationError(f"{lineage}: only one version is known, {new.name}")
+    old = image_of(state, before) if before else older[0]
+    changes = [one for one in differences(old, new) if everything or one.material]
+    if as_json:
+        print_json({"before": old.name, "after": new.name, "changes": changes})
+        return
+    typer.echo(f"- {old.name}\n+ {new.name}")
+    show([_change(one) for one in changes], as_json=False,
+         empty="no feature differs by two deviations or more")  # fmt: skip  # one call
+
+
+@command.command()
+def export(
+    lineage: Lineage,
+    image: ImageName = "",
+    out: Annotated[
+        Path | None, typer.Option(help="The file, .toml or .json; else TOML on standard output.")
+    ] = None,
+) -> None:
+    """Write a baseline as a file that people review, features by name in their own units."""
+    found = _find(lineage, image)
+    as_json = out is not None and out.suffix == ".json"
+    text = _json(found) if as_json else "\n".join(_toml(found)) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    out.write_text(text)
+    typer.echo(f"{found.image}: {out}")
+
+
+# ---- inside -------------------------------------------------------------------------------
+
+
+def _settings() -> Any:
+    from streams.settings import load
+
+    return load()
+
+
+def _baselines() -> Any:
+    from models.contract import Topics
+    from streams.stores.baselines import Baselines
+
+    settings = _settings()
+    topics = Topics(settings.topic_prefix)
+    return Baselines(settings.kafka, topics, settings.worker.group, settings.scope)
+
+
+def _find(lineage: str, image: str) -> Any:
+    from streams.stores.baselines import image_of
+
+    state = _baselines().find(lineage)
+    return _normal(state, image_of(state, image))
+
+
+def _normal(state: Any, image: Any) -> Any:
+    from models.detection import Detection
+    from models.normal import normal
+
+    return normal(state, image, Detection())
+
+
+def _row(one: Any) -> dict[str, Any]:
+    from models.reasons import amount
+
+    return {
+        "feature": one.feature,
+        "usual": amount(one.usual, one.unit),
+        "from": amount(one.low, one.unit),
+        "to": amount(one.high, one.unit),
+        "one_deviation": f"{one.deviation:.0%}",
+        "blocks": f"{one.blocks:.0f}",
+    }
+
+
+def _change(one: Any) -> dict[str, Any]:
+    def told(side: Any) -> str:
+        from models.reasons import amount
+
+        if side is None:
+            return "unknown"
+        low, high = amount(side.low, side.unit), amount(side.high, side.unit)
+        return f"{amount(side.usual, side.unit)} ({low} to {high})"
+
+    return {
+        "feature": one.feature,
+        "before": told(one.before),
+        "after": told(one.after),
+        "deviations": "" if one.deviations is None else f"{one.deviations:+.1f}",
+    }
+
+
+def _json(found: Any) -> str:
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def _toml(found: Any) -> Iterator[str]:
+    """JSON's strings are TOML's."""
+
+    def text(value: str) -> str:
+        return orjson.dumps(value).decode().replace("\x7f", "\\u007f")
+
+    for name in ("scope", "lineage", "role", "image"):
+        yield f"{name} = {text(getattr(found, name))}"
+    yield f"first_ns = {found.first_ns}"
+    yield f"known = {found.known:.3f}"
+    yield f"container_blocks = {found.container_blocks:.0f}"
+    yield f"line = {found.line:.3f}"
+    yield f"facts = [{''.join(f'{chr(10)}  {text(fact)},' for fact in found.facts)}\n]"
+    for one in found.features:
+        yield ""
+        yield f"[features.{one.feature}]"
+        yield f"unit = {text(one.unit)}"
+        for name in ("usual", "low", "high", "deviation", "blocks"):
+            yield f"{name} = {getattr(one, name):.6e}"

@@ -1,0 +1,62 @@
+"""A model's card as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from models.records.manifest import Evaluation, Manifest, Rehearsal
+from streams.commands.times import clock
+
+
+def card(manifest: Manifest) -> Iterator[str]:
+    """What it is, what it has seen, and how it did where it was tried."""
+    about = manifest.detail or {}
+    yield f"{manifest.uid}  {manifest.algorithm}, scope {manifest.scope}"
+    yield f"  trained   {clock(manifest.trained_ns)} on {manifest.rows} samples" + (
+        f", seed {about['seed']}" if "seed" in about else ""
+    )
+    yield f"  window    {clock(manifest.from_ns)} to {clock(manifest.until_ns)}"
+    if manifest.offsets:
+        read = sum(pair[1] - pair[0] for pair in manifest.offsets.values() if len(pair) == 2)
+        yield f"  telemetry {read} records of {len(manifest.offsets)} partitions"
+    yield f"  features  {len(manifest.features)}: {', '.join(manifest.features)}"
+    yield f"  file      sha256 {manifest.sha256}, {manifest.size_bytes} bytes"
+    if manifest.versions:
+        yield "  versions  " + ", ".join(f"{n} {v}" for n, v in manifest.versions.items())
+    if manifest.evaluation is not None:
+        yield from _tried(manifest.evaluation)
+
+
+def _tried(tried: Evaluation) -> Iterator[str]:
+    yield (
+        f"  tried on  {tried.samples} samples held out, "
+        f"{clock(tried.from_ns)} to {clock(tried.until_ns)}"
+    )
+    if tried.surprise:
+        places = ", ".join(f"p{float(q) * 100:g} {v:.1f}" for q, v in tried.surprise.items())
+        yield f"  surprise  {places} (nats; 1 is usual, 12 the most)"
+    yield (
+        f"  alarms    {counted(tried.alarms)}; without any forest {counted(tried.alarms_without)}"
+    )
+    for image, count in sorted(tried.alarms_by_image.items()):
+        yield f"            {count} x {image}"
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Counts in one phrase.
+
+    >>> counted({"suspect": 2}), counted({})
+    ('2 suspect', 'none')
+    """
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def rehearsed(shown: Rehearsal) -> str:
+    """One rehearsal in one line."""
+    verdict = "passed" if shown.passed else "FAILED"
+    begin = clock(shown.from_ns) or "the beginning"
+    return (
+        f"{verdict}: {shown.isolations} isolations (at most {shown.most_isolations}) in "
+        f"{shown.samples} samples, {begin} to {clock(shown.until_ns)}, "
+        f"signed by {shown.by}"
+    )

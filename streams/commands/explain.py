@@ -1,0 +1,144 @@
+"""``plimsoll explain``: why a container was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Annotated, Any, Final
+
+import typer
+
+from streams.commands.output import AsJson, print_json, show
+
+MOST_TRAITS: Final = 8
+
+
+def command(
+    target: Annotated[str, typer.Argument(help="An incident, a container's name or id.")],
+    since: Annotated[
+        str, typer.Option("--from", help="How far back to look for verdicts: 24h (ago), a date.")
+    ] = "24h",
+    again: Annotated[
+        bool, typer.Option("--replay", help="Judge its lineage again up to that moment; show all.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Why a container was found: what was measured, what is normal, what its siblings do.
+
+    Told is the strongest verdict. With --replay every feature is shown as
+    the judge saw it then, with the forest's part by path attribution.
+    """
+    from streams.settings import load
+
+    settings = load()
+    course, incident = _course(settings, target, since)
+    seen = _looked_at(settings, course.worst, quiet=as_json) if again else None
+    if as_json:
+        print_json({
+            "incident": incident, "verdict": course.worst, "replayed": again, "portrait": seen,
+            "course": [{"at_ns": one.at_ns, "level": one.level, "score": one.score,
+                        "model": one.model} for one in course.verdicts],
+        })  # fmt: skip  # one document
+        return
+    for line in _said(course, incident):
+        typer.echo(line)
+    show(_reasons(course.worst), as_json=False)
+    if again:
+        typer.echo("")
+        _show_portrait(seen)
+
+
+def _course(settings: Any, target: str, since: str) -> tuple[Any, str]:
+    from models.contract import Topics
+    from models.records.verdict import Verdict
+    from streams.commands.times import moment
+    from streams.explaining import course_of
+    from streams.stores.decided import findings, said
+
+    topics, from_ns = Topics(settings.topic_prefix), moment(since, time.time_ns())
+    incident = ""
+    if target.startswith("inc-"):
+        from streams.keys import TrustFile
+        from streams.stores.incidents import Incidents
+
+        trust = TrustFile(settings.keys_dir, time.time_ns)
+        story = Incidents(settings.kafka, topics, trust).story(target)
+        incident, target = story.uid, story.subject
+        from_ns = min(from_ns, story.created_ms * 10**6)
+    spoken = [one for one in said(settings.kafka, topics, from_ns) if isinstance(one, Verdict)]
+    spoken += [one.verdict for one in findings(settings.kafka, topics, from_ns)]
+    return course_of((one for one in spoken if one.scope == settings.scope), target), incident
+
+
+def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
+    from models.contract import Topics
+    from streams.commands.models import registry_of
+    from streams.commands.progress import reading
+    from streams.commands.replay import core_of_the_time
+    from streams.explaining import looked_at
+    from streams.stores.window import TelemetryLog
+
+    core = core_of_the_time(settings, registry_of(settings))
+    topic = Topics(settings.topic_prefix).telemetry
+    with reading("replaying", quiet=quiet) as progress:
+        source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)
+        return looked_at(source, core, verdict, source.partitions())
+
+
+def _said(course: Any, incident: str) -> Iterator[str]:
+    from streams.commands.times import clock
+    from streams.report.words import clean
+
+    one = course.worst
+    yield clean(f"{one.name or one.subject[:12]} is {one.level}: score {one.score:.2f}")
+    yield clean(f"  image      {one.image}" + (f", role {one.role}" if one.role else ""))
+    yield clean(f"  container  {one.subject} on host {one.host}")
+    yield f"  judged at  {clock(one.at_ns)} UTC, after {(one.at_ns - one.from_ns) / 1e9:.0f} s"
+    yield f"  model      {one.model or 'none: distance alone'}"
+    if incident:
+        yield f"  incident   {incident}"
+    steps = [next(same) for _, same in groupby(course.verdicts, lambda one: one.level)]
+    yield "  course     " + ", ".join(f"{clock(s.at_ns)[11:]} {s.level}" for s in steps[-6:])
+    yield ""
+
+
+def _reasons(verdict: Any) -> list[dict[str, Any]]:
+    from streams.report.words import clean
+
+    return [
+        {
+            "family": one.family,
+            "evidence": one.evidence,
+            "feature": one.feature or None,
+            "rarity": f"{one.rarity:.3f}",
+            "why": clean(one.text),
+        }
+        for one in verdict.reasons
+    ]
+
+
+def _show_portrait(seen: Any) -> None:
+    if seen is None:
+        typer.echo("the log no longer leads to that verdict: retention has taken what came before")
+        return
+    surprise = "no forest" if seen.surprise is None else f"forest surprise {seen.surprise:.1f} nats"
+    typer.echo(f"as it was judged: {seen.siblings} siblings, line {seen.line:.1f}, {surprise}")
+    show([_trait(one) for one in seen.traits[:MOST_TRAITS]], as_json=False)
+
+
+def _trait(one: Any) -> dict[str, Any]:
+    from models.reasons import amount
+
+    def told(value: float | None) -> str:
+        return "unknown" if value is None else amount(value, one.unit)
+
+    return {
+        "feature": one.feature,
+        "value": told(one.value),
+        "usual": f"{told(one.low)} to {told(one.high)}",
+        "deviations": f"{one.off:+.1f}",
+        "siblings_share": f"{one.shared:+.1f}",
+        "left": f"{one.left:+.1f}",
+        "forest": f"{one.forest_share:.0%}",
+    }
