@@ -48,6 +48,23 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """What went through one of several network interfaces during the interval before
+    ``at_ns``; samples tell their sum.
+    """
+
+    KIND: ClassVar[str] = "interface"
+    name: str
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    received_packets: int = 0
+    sent_packets: int = 0
+
+    def __post_init__(self) -> None:
+        checks.name(self.name, "name", 64)
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """The container accepts connections on a port."""
 
@@ -156,7 +173,17 @@ class Coverage:
         checks.name(self.problem, "problem", 64)
 
 
-Fact = Connection | Listen | Program | FileChange | BootIdentity | Exec | Lifecycle | Coverage
+Fact = (
+    Connection
+    | Interface
+    | Listen
+    | Program
+    | FileChange
+    | BootIdentity
+    | Exec
+    | Lifecycle
+    | Coverage
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from models.records import encode
-from models.records.facts import Connection, Lifecycle, Listen, Observation
+from models.records.facts import Connection, Interface, Lifecycle, Listen, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
@@ -92,6 +92,8 @@ def _pieces(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
 
 def _weight(item: Observation | InventoryEntry) -> int:
     """About its bytes on the wire, never less; what is common and small is not encoded twice."""
-    if isinstance(item, Observation) and isinstance(item.fact, Connection | Lifecycle | Listen):
+    if isinstance(item, Observation) and isinstance(
+        item.fact, Connection | Interface | Lifecycle | Listen
+    ):
         return PLAIN_BYTES
     return len(encode(item))

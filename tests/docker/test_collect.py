@@ -26,6 +26,7 @@ from models.records.facts import (
     Direction,
     Exec,
     FileChange,
+    Interface,
     Lifecycle,
     Listen,
     Program,
@@ -150,6 +151,34 @@ def test_a_flow_between_two_containers_is_egress_of_one_and_ingress_of_the_other
     received = sum(one.received_bytes for one in collecting.of(server.id, Connection))
     assert received == sum(one.sent_bytes for one in collecting.of(client.id, Connection))
     assert [one.port for one in collecting.of(server.id, Listen)] == [8080]
+
+
+def test_each_of_several_interfaces_is_told_apart(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """What leaves through the network of the backup is not what leaves through the shop's."""
+    shop, backup = docker_engine.network("shop"), docker_engine.network("backup")
+    alone = docker_engine.run(image, serving(8080), network=backup.name)
+    container = docker_engine.run(image, network=shop.name)
+    collecting.until(lambda: seen(collecting, container), "samples")
+    backup.connect(container)
+    alone.reload()
+    address = alone.attrs["NetworkSettings"]["Networks"][backup.name]["IPAddress"]
+    collecting.until(lambda: collecting.of(alone.id, Listen), "the open port")
+
+    def sent() -> dict[str, int]:
+        found: dict[str, int] = {}
+        for one in collecting.of(container.id, Interface):
+            found[one.name] = found.get(one.name, 0) + one.sent_bytes
+        return found
+
+    def send() -> int:
+        sh(container, f"head -c 300000 /dev/zero | nc {address} 8080")
+        return sent().get("eth1", 0)
+
+    collecting.until(lambda: send() >= 300_000, "what went through the second one")
+    assert sent().get("eth0", 0) < 50_000
+    assert collecting.of(alone.id, Interface) == []  # of one, samples tell all
 
 
 def test_a_published_port_is_ingress_at_the_containers_own(

@@ -13,6 +13,7 @@ from models.records.facts import (
     Direction,
     Fact,
     FileChange,
+    Interface,
     Lifecycle,
     Listen,
     Observation,
@@ -25,6 +26,7 @@ LONG = 2**63 - 1
 IPV6 = "fe80:1234:5678:9abc:def0:1234:5678:9abc"
 LARGEST: tuple[Fact, ...] = (
     Connection(Direction.INGRESS, IPV6, 65_535, "icmpv6", LONG, LONG, LONG, LONG, LONG, False),
+    Interface("x" * 64, LONG, LONG, LONG, LONG),
     Listen(65_535, "icmpv6", IPV6),
     Lifecycle("x" * 64, LONG, False),
 )

@@ -9,11 +9,12 @@ import platform
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from models.contract import HOST_PREFIX
+from models.records.facts import Interface
 from models.records.inventory import InventoryEntry
 from producers.sources.docker.identity import Here
 from producers.sources.docker.interfaces import NetworkFile
@@ -70,6 +71,10 @@ class Host:
         )  # fmt: skip  # as the record orders it
         self._network.fill(reading)
         return reading
+
+    def interfaces(self) -> Iterable[Interface]:
+        """What went through each physical one since the reading before."""
+        return self._network.moved()
 
     def entry(self, here: Here, pool: str, now_ns: int) -> InventoryEntry:
         lineage = f"{HOST_PREFIX}{pool}"

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Self
 import structlog
 
 from models.contract import HOST_PREFIX
-from models.records.facts import Coverage, Observation
+from models.records.facts import Coverage, Fact, Interface, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry, State
 from producers.pace import Every
@@ -61,6 +61,10 @@ class Meter:
         if self._network is not None:
             self._network.fill(reading)
         return reading
+
+    def interfaces(self) -> Iterable[Interface]:
+        """What went through each of several since the reading before."""
+        return self._network.moved() if self._network is not None else ()
 
     def close(self) -> None:
         if self.files is not None:
@@ -212,13 +216,17 @@ class DockerSource:
             values = row(reading, meter.before, limit, opened, peers)
             meter.before = reading
             self._keep_row(subject, reading.at_ns, values)
+            self._tell(subject, reading.at_ns, meter.interfaces())
         self._sample_host(now_ns, traffic)
         for subject, one in (traffic or {}).items():
             told, left_out = one.told()
-            self._observations.extend(Observation(subject, now_ns, fact) for fact in told)
+            self._tell(subject, now_ns, told)
             if left_out:
                 fact = Coverage("connections-not-told", "the smallest were left out", left_out)
-                self._observations.append(Observation(subject, now_ns, fact))
+                self._tell(subject, now_ns, [fact])
+
+    def _tell(self, subject: str, at_ns: int, facts: Iterable[Fact]) -> None:
+        self._observations.extend(Observation(subject, at_ns, fact) for fact in facts)
 
     def _follow(self, alive: dict[str, Known]) -> None:
         """A meter for each that runs: a new one when it was restarted."""
@@ -244,6 +252,7 @@ class DockerSource:
         opened, peers = self._talked(self._subject, None, traffic)
         total = self._host.memory_total_bytes
         self._keep_row(self._subject, now_ns, row(reading, self._host_before, total, opened, peers))
+        self._tell(self._subject, now_ns, self._host.interfaces())
         self._host_before = reading
 
     def _keep_row(self, subject: str, at_ns: int, values: list[float]) -> None:
