@@ -31,6 +31,7 @@ LISTED: Final = {
     "worker": (_RUN, "Judge: hold the baselines, score what departs from them"),
     "govern": (_RUN, "Governor: incidents, policy, signed orders, evidence"),
     "respond": (_RUN, "Responder: carry out orders here, verify them, undo them in time"),
+    "archive": (_RUN, "Archive: topics to Parquet files by day, for queries and reports"),
     "alerts": (_WORK, "Follow the public alerts"),
     "incident": (_WORK, "List, show, approve, release, dismiss, verify, report"),
     "topics": (_SET, "Create, list and compare the topics"),
