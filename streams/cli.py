@@ -35,6 +35,7 @@ LISTED: Final = {
     "alerts": (_WORK, "Follow the public alerts"),
     "incident": (_WORK, "List, show, approve, release, dismiss, verify, report"),
     "query": (_WORK, "Ask the archive in SQL: tables, CSV or JSON"),
+    "report": (_WORK, "Reports from the archive: usage by image, host and team"),
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),

@@ -38,7 +38,7 @@ def test_help_lists_every_command_in_its_panel() -> None:
 def test_the_commands_are_those_that_were_promised() -> None:
     assert set(LISTED) >= {
         "demo", "up", "collect", "gather", "worker", "govern", "respond", "topics", "alerts",
-        "incident", "keys", "config", "archive", "query",
+        "incident", "keys", "config", "archive", "query", "report",
     }  # fmt: skip  # one list
 
 
