@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     """Large exhibits, a folder an incident; best not on the host that is under suspicion."""
     archive_dir: Path = Field(default_factory=lambda data: data["data_dir"] / "archive")
     """Telemetry, verdicts, acts and evidence as Parquet files by day: what `plimsoll query` and
-    reports read. About 50 MB a million samples, their connections included."""
+    reports read. A million samples take 30 to 100 MB, a million connections 10 MB."""
     responder_file: Path = Field(default_factory=lambda data: data["data_dir"] / "responder.db")
     """The responder's own store: offsets, what it did, when it ends. Losing it forgets what
     must be released."""

@@ -124,8 +124,8 @@ class _Reckoning:
     def _make_averages(self, reach: datetime) -> int:
         """A row a subject and span; what everything else is reckoned from."""
         values = {"reach": reach, "ends": self._ends}
-        counted = f"SELECT approx_count_distinct(subject) AS n FROM samples WHERE {WITHIN}"
-        subjects = self._asked(counted, values)[0]["n"]
+        counted = "SELECT approx_count_distinct(subject) AS n FROM samples WHERE day >= $last"
+        subjects = self._asked(counted, {"last": (self._ends - A_DAY).date()})[0]["n"]
         lasted = self._ends - reach
         spans = [one for one in SPANS_S if one > SPANS_S[0] or lasted <= SHORT]
         fits = [one for one in spans if subjects * lasted.total_seconds() / one <= MOST_AVERAGES]
@@ -211,6 +211,10 @@ class _Reckoning:
                 f"Waste: {told(lasted)} are no basis for lowering a limit; a whole day has been "
                 f"seen from {whole:%Y-%m-%d %H:%M} UTC."
             )
+        covered_s = self._covered_s(self._begins, self._ends)
+        if covered_s < 0.9 * lasted.total_seconds():
+            covered = told(timedelta(seconds=covered_s))
+            yield f"What happened without telemetry: there is {covered} of it in {told(lasted)}."
         yield from self._unlabelled()
         yield from self._unseen()
         late = made - self._ends
@@ -299,18 +303,20 @@ WITHIN: Final = f"time > $reach AND time <= $ends AND {BELIEVED}"
 
 FIRST: Final = f"""
 SELECT min(time - to_microseconds(CAST(interval_s * 1e6 AS BIGINT))) AS first
-FROM samples WHERE {BELIEVED}
+FROM samples WHERE {BELIEVED} AND day = (SELECT min(day) FROM samples)
 """
 
 AVERAGES: Final = f"""
 CREATE TEMP TABLE averages AS
 WITH spans AS (
-    SELECT time_bucket(INTERVAL '{{span_s}} seconds', time) AS span, scope, lineage, role, host,
-        subject, any_value(name) AS name, max(time) AS seen_to,
+    -- A subject has one image, role and host for life: to group by it alone is far quicker.
+    SELECT time_bucket(INTERVAL '{{span_s}} seconds', time) AS span, scope, subject,
+        any_value(lineage) AS lineage, any_value(role) AS role, any_value(host) AS host,
+        any_value(name) AS name, max(time) AS seen_to,
         -- From the first sample to the last, and as much again as lies between two.
-        CASE WHEN count(DISTINCT time) = 1 THEN max(interval_s)
-            ELSE epoch(max(time) - min(time)) * count(DISTINCT time) / (count(DISTINCT time) - 1)
-        END AS seen_s, max(interval_s) AS interval_s,
+        CASE WHEN max(time) = min(time) THEN max(interval_s)
+            ELSE epoch(max(time) - min(time)) * count(*) / (count(*) - 1) END AS seen_s,
+        max(interval_s) AS interval_s,
         avg(cpu_cores) AS cpu, avg(memory_working_set_bytes) AS memory,
         max(memory_working_set_bytes) AS memory_peak,
         avg(network_transmit_bytes_per_s) AS sent, avg(network_receive_bytes_per_s) AS received,
@@ -318,7 +324,7 @@ WITH spans AS (
         arg_max(memory_limit_bytes, time) AS memory_limit,
         arg_max(cpu_limit_cores, time) AS cpu_limit
     FROM samples WHERE {WITHIN}
-    GROUP BY ALL
+    GROUP BY span, scope, subject
 )
 -- Whoever was seen before and after a span was there all through it; what was not measured in
 -- one is taken to be as in its others.
@@ -331,8 +337,8 @@ SELECT * REPLACE (
     CASE WHEN lag(span) OVER course = span - INTERVAL '{{span_s}} seconds'
             AND lead(span) OVER course = span + INTERVAL '{{span_s}} seconds' THEN {{span_s}}
         ELSE least(seen_s, greatest({{span_s}}, interval_s)) END AS seconds
-FROM spans WINDOW own AS (PARTITION BY scope, lineage, role, subject),
-    course AS (PARTITION BY scope, lineage, role, subject ORDER BY span)
+FROM spans WINDOW own AS (PARTITION BY scope, subject),
+    course AS (PARTITION BY scope, subject ORDER BY span)
 """
 
 COVERED: Final = """

@@ -167,7 +167,7 @@ def change(before: float, after: float) -> str:
 
 def _numbers(usage: Usage) -> Iterable[tuple[str, str]]:
     total = usage.totals
-    yield f"CPU: {total['core_hours'] or 0:.1f} core-hours", f"{cores(total['cores'])} cores"
+    yield f"CPU: {cores(total['core_hours'])} core-hours", f"{cores(total['cores'])} cores"
     yield "memory in use, on average", size(total["memory_bytes"])
     yield "sent", size(total["sent_bytes"])
     yield "received", size(total["received_bytes"])

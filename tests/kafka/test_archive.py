@@ -8,12 +8,14 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from infra.kafka import free_port
 from models.records.codec import encode
 from models.records.facts import Connection, Direction, Observation
 from models.records.inventory import InventoryEntry
@@ -195,6 +197,27 @@ def test_what_cannot_be_decoded_is_archived_as_it_came(deployment: Deployment) -
         "undecodable",
         "unknown-schema",
     )
+
+
+def test_it_counts_what_it_wrote_and_what_waits(deployment: Deployment) -> None:
+    """Whoever watches it needs to see it fall behind before retention overtakes it."""
+    for at_s in range(5):
+        deployment.write(Tick(START_NS + at_s * SECOND_NS), 1)
+    deployment.flush()
+    port = free_port()
+    told = ""
+
+    def counted() -> bool:
+        nonlocal told
+        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}") as page:
+            told = page.read().decode()
+        return 'plimsoll_archive_rows_total{table="ticks"} 5.0' in told
+
+    with deployment.archiving(PLIMSOLL_ARCHIVE__METRICS_PORT=str(port)):
+        until(counted, "five rows")
+
+    assert f'plimsoll_archive_lag{{topic="{deployment.topics.telemetry}"}} 0.0' in told
+    assert 'plimsoll_records_total{kind="telemetry"} 5.0' in told
 
 
 def test_new_partitions_are_followed_by_the_next_start(deployment: Deployment) -> None:

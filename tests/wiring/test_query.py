@@ -64,12 +64,13 @@ def test_the_tables_answer_in_sql(root: Path) -> None:
 def test_times_compare_with_now_and_days_are_a_column(root: Path) -> None:
     """As whoever writes SQL expects; in UTC, whatever the machine's zone."""
     sql = (
-        "SELECT count(*) AS n, max(time) AS t FROM samples "
+        "SELECT count(*) AS n, max(time) AS t, "
+        "any_value(now()::TIMESTAMP = now() AT TIME ZONE 'UTC') AS utc FROM samples "
         "WHERE time < now() AND day = '2026-09-21'"
     )
     done = plimsoll("query", "--dir", str(root), "--json", sql, TZ="Pacific/Auckland")
 
-    assert json.loads(done.stdout) == [{"n": 2, "t": "2026-09-21T14:13:30"}]
+    assert json.loads(done.stdout) == [{"n": 2, "t": "2026-09-21T14:13:30", "utc": True}]
 
 
 def test_containers_are_as_their_newest_description_says(root: Path) -> None:

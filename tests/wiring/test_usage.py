@@ -265,6 +265,17 @@ def test_holes_silence_and_age_are_said(tmp_path: Path) -> None:
     assert any("2 hours behind" in one for one in said)
 
 
+def test_a_time_without_telemetry_is_said(tmp_path: Path) -> None:
+    """The archive, or everything before it, stood still: an average hides that."""
+    times = [*range(0, 3600, 10), *range(7200, 10_800, 10)]
+    records = [batch("a", [member(1)], at_s, cpu_cores=[1.0]) for at_s in times]
+
+    found = usage(archive_of(tmp_path, records))
+
+    assert any("there is 2 hours of it in 3 hours" in one for one in found.unknown)
+    assert found.images[0]["cores"] == pytest.approx(1.0)
+
+
 def test_a_clock_far_ahead_does_not_move_the_end(tmp_path: Path) -> None:
     """One bad sample would make all others old."""
     good = batch("a", [member(1)], 10, cpu_cores=[1.0])
