@@ -32,6 +32,7 @@ from models.errors import ArchiveUnusable
 FORMAT: Final = 1
 DRAFTS: Final = ".drafts"
 MANIFEST: Final = "lot.json"
+REPLACED: Final = "replaced-"
 _DAY: Final = re.compile(r"day=(\d{4}-\d\d-\d\d)")
 _LOT: Final = re.compile(r"lot-(\d{9,})")
 
@@ -71,6 +72,7 @@ class Archive:
         try:
             self.root.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lock = _locked(self.root)
+            self._put_back()
             shutil.rmtree(self.drafts, ignore_errors=True)
             self.drafts.mkdir()
         except OSError as problem:
@@ -105,8 +107,7 @@ class Archive:
         made = Manifest(number, cluster, day, dict(spans), reached, dict(rows))
         target = self.root / f"day={day}" / f"lot-{number:09}"
         try:
-            write(draft / MANIFEST, _packed(made))
-            sync(draft)
+            describe(draft, made)
             if not target.parent.exists():
                 target.parent.mkdir(mode=0o750)
                 sync(self.root)
@@ -117,14 +118,38 @@ class Archive:
         self.newest = made
         return made
 
+    def replace(self, day: date, draft: Path) -> None:
+        """Put a day's folder that was written anew in the place of the old one.
+
+        Killed between the two renames, the next start puts the old one back.
+        """
+        folder, old = self.root / f"day={day}", self.drafts / f"{REPLACED}{day}"
+        try:
+            sync(draft)
+            folder.rename(old)
+            sync(self.drafts)
+            draft.rename(folder)
+            sync(self.root)
+            shutil.rmtree(old)
+        except OSError as problem:
+            raise damaged(folder, problem) from problem
+
+    def _put_back(self) -> None:
+        """Days of which a kill has left only what was being replaced."""
+        for old in self.drafts.glob(f"{REPLACED}*") if self.drafts.is_dir() else ():
+            folder = self.root / f"day={old.name.removeprefix(REPLACED)}"
+            if not folder.exists():
+                old.rename(folder)
+                sync(self.root)
+
     def forget(self, before: date) -> list[date]:
         """Delete whole days, never the one that holds the newest lot; the days that went."""
         last = None if self.newest is None else self.newest.day
         gone = [day for day, _ in days(self.root) if day < before and day != last]
         for day in gone:
-            away = self.drafts / f"day={day}"
+            away = self.drafts / f"forgotten-{day}"
             try:
-                (self.root / away.name).rename(away)  # at once, for whoever reads
+                (self.root / f"day={day}").rename(away)  # at once, for whoever reads
                 shutil.rmtree(away)
             except OSError as problem:
                 raise damaged(away, problem) from problem
@@ -143,9 +168,14 @@ def days(root: Path) -> list[tuple[date, Path]]:
 def lots(root: Path) -> Iterator[tuple[int, Path]]:
     """Every lot with its number."""
     for _, folder in days(root):
-        for path in _listed(folder):
-            if match := _LOT.fullmatch(path.name):
-                yield int(match[1]), path
+        for path in lots_of(folder):
+            yield int(path.name.removeprefix("lot-")), path
+
+
+def lots_of(day: Path) -> list[Path]:
+    """One day's lots, in the order of their numbers."""
+    found = [path for path in _listed(day) if _LOT.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("lot-")))
 
 
 def newest(root: Path) -> Manifest | None:
@@ -180,11 +210,12 @@ def day_of(at_ms: int) -> date:
 # ---- writing -------------------------------------------------------------------------------
 
 
-def write(path: Path, content: bytes) -> None:
-    """A whole file, on the disk when this returns."""
-    with path.open("wb") as file:
-        file.write(content)
+def describe(lot: Path, made: Manifest) -> None:
+    """Write what a lot says of itself; all of its names are on the disk when this returns."""
+    with (lot / MANIFEST).open("wb") as file:
+        file.write(_packed(made))
         keep(file)
+    sync(lot)
 
 
 def keep(file: IO[bytes]) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from models.contract import Topics
 from models.errors import ArchiveUnusable
+from streams.archive.compaction import compacted
 from streams.archive.layout import Archive
 from streams.archive.lot import Lot
 from streams.archive.reading import LogReader, Missing
@@ -22,8 +23,8 @@ from streams.settings import Settings
 POLL_S: Final = 0.2
 FIRST_LOT_S: Final = 10.0
 """How long the first lot after a start lasts; each that follows lasts twice as long."""
-DAILY_S: Final = 3_600.0
-"""How often we look for days that are too old."""
+TIDY_S: Final = 3_600.0
+"""How often we look after past days."""
 
 log = structlog.get_logger(__name__)
 
@@ -58,12 +59,12 @@ class Archiver:
             self._open()
             ready()
             while not stop.is_set():
-                self._round()
+                self._round(stop)
             self._commit()
         finally:
             self._reader.close()
 
-    def _round(self) -> None:
+    def _round(self, stop: threading.Event) -> None:
         for entry, missing in self._reader.take(POLL_S):
             self._take(entry, missing)
         for topic, behind in self._reader.lag().items():
@@ -71,7 +72,9 @@ class Archiver:
         if self._due():
             self._commit()
             self._open()
-        self._forget_old()
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + TIDY_S
+            self._tidy(stop)
 
     def _take(self, entry: Entry, missing: Missing | None) -> None:
         if not self._lot.records:
@@ -118,13 +121,14 @@ class Archiver:
                 todo="the table undecodable has their bytes and reasons",
             )  # fmt: skip  # by subject
 
-    def _forget_old(self) -> None:
-        if not self._told.keep_days or time.monotonic() < self._look_at_s:
-            return
-        self._look_at_s = time.monotonic() + DAILY_S
-        today = datetime.fromtimestamp(self._clock() / 1e9, UTC).date()
-        for day in self._archive.forget(today - timedelta(days=self._told.keep_days)):
-            log.info("day deleted, as keep_days says", day=str(day))
+    def _tidy(self, stop: threading.Event) -> None:
+        """Past days: those that are too old go, the others become few files."""
+        if self._told.keep_days:
+            today = datetime.fromtimestamp(self._clock() / 1e9, UTC).date()
+            for day in self._archive.forget(today - timedelta(days=self._told.keep_days)):
+                log.info("day deleted, as keep_days says", day=str(day))
+        for day in compacted(self._archive, stop.is_set):
+            log.info("day compacted", day=str(day))
 
     def _check_cluster(self) -> None:
         newest = self._archive.newest

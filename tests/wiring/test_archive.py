@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -33,6 +36,7 @@ from models.records.verdict import Finding, Summary, Verdict
 from streams.alerts import wrapped
 from streams.archive import layout
 from streams.archive.columns import RENAMED
+from streams.archive.compaction import compacted
 from streams.archive.layout import Archive
 from streams.archive.lot import GROUP_ROWS, Lot
 from streams.archive.tables import FACTS, FEATURES, ROLES, SCHEMAS, Entry, rows_of, table_of
@@ -397,6 +401,8 @@ def test_whole_days_go_when_they_are_old_but_never_the_newest(archive: Archive) 
     for day in range(3):
         lot_of(archive, entry(offset=day, at_ms=DAY_MS + day * A_DAY_MS))
 
+    # While records of such a day are being written, too.
+    lot_of(archive, entry(offset=9), commit=False)
     assert archive.forget(date(2026, 9, 22)) == [DAY]
     assert archive.forget(date(2030, 1, 1)) == [date(2026, 9, 22)]
     assert [day for day, _ in layout.days(archive.root)] == [date(2026, 9, 23)]
@@ -439,3 +445,85 @@ def _fits(body: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+# ---- past days -----------------------------------------------------------------------------
+
+
+def many_lots(archive: Archive, lots: int = 10) -> list[int]:
+    """A day of so many lots, each with ticks and something undecodable, and a day after it."""
+    for number in range(lots):
+        torn = entry(value=b"{", offset=number, partition=1)
+        lot_of(archive, entry(offset=number), torn)
+    lot_of(archive, entry(offset=lots, at_ms=DAY_MS + A_DAY_MS))
+    return offsets(archive.root)
+
+
+def test_a_past_day_becomes_one_lot_with_the_same_rows(archive: Archive) -> None:
+    """A question about months should not open a hundred thousand files."""
+    held = many_lots(archive)
+
+    assert list(compacted(archive, lambda: False)) == [DAY]
+
+    assert offsets(archive.root) == held
+    found = [(number, layout.manifest(path)) for number, path in layout.lots(archive.root)]
+    assert [number for number, _ in sorted(found)] == [10, 11]
+    (merged,) = (one for number, one in found if number == 10)
+    assert merged.spans == {("p.telemetry", 0): (0, 10), ("p.telemetry", 1): (0, 10)}
+    assert merged.rows == {"ticks": 10, "undecodable": 10}
+    assert not list(archive.drafts.iterdir())
+    assert list(compacted(archive, lambda: False)) == []
+    archive.__exit__()
+    with Archive(archive.root) as again:
+        assert again.reached == {("p.telemetry", 0): 11, ("p.telemetry", 1): 10}
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_killed_while_it_compacts_a_day_nothing_is_lost_or_doubled(
+    archive: Archive, step: int
+) -> None:
+    """Before, between and after the two renames."""
+    held = many_lots(archive)
+    archive.__exit__()
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from streams.archive.compaction import compacted\n"
+        "from streams.archive.layout import Archive\n"
+        "real, renames = os.rename, 0\n"
+        "def rename(a, b, **given):\n"
+        "    global renames\n    renames += 1\n"
+        f"    if renames == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(a, b, **given)\n"
+        f"    if renames == 2 and {step} == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.rename = rename\n"
+        "with Archive(Path(sys.argv[1])) as archive: list(compacted(archive, lambda: False))\n"
+    )
+    done = subprocess.run((sys.executable, "-c", program, str(archive.root)), check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    with Archive(archive.root) as again:
+        assert offsets(again.root) == held
+        assert not list(again.drafts.iterdir())
+        list(compacted(again, lambda: False))
+        assert offsets(again.root) == held
+        assert again.reached == {("p.telemetry", 0): 11, ("p.telemetry", 1): 10}
+
+
+def test_a_stop_leaves_the_day_as_it_was(archive: Archive) -> None:
+    """SIGTERM must not wait for a large day."""
+    held = many_lots(archive)
+
+    assert list(compacted(archive, lambda: True)) == []
+
+    assert offsets(archive.root) == held
+    assert len(list(layout.lots(archive.root))) == 11
+
+
+def test_files_of_another_release_are_left_alone(archive: Archive) -> None:
+    """What this one does not know, it would drop."""
+    many_lots(archive)
+    path = min(archive.root.glob("day=*/lot-*/ticks.parquet"))
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.append_column("new", [["x"] * len(table)]), path)
+
+    assert list(compacted(archive, lambda: False)) == []
