@@ -8,6 +8,7 @@
     ├── UntrustedFile              a model, baseline or policy file that fails its checks
     ├── UntrustedMessage           a signature, key, scope or deadline that does not hold
     ├── BrokenChain                evidence that was changed, lost or reordered
+    ├── ArchiveUnusable            an archive that can't be written or read, or is not ours
     ├── ConfigurationError         settings that cannot work
     ├── StoreFailed                a store on disk that cannot be written or read now
     ├── BrokerUnreachable          Kafka did not answer, or refused
@@ -72,6 +73,10 @@ class UntrustedMessage(PlimsollError):
 
 class BrokenChain(PlimsollError):
     """Evidence that was changed, lost or reordered."""
+
+
+class ArchiveUnusable(PlimsollError):
+    """An archive that can't be written or read, or is not ours; the message names the place."""
 
 
 class ConfigurationError(PlimsollError):

@@ -23,8 +23,8 @@ from models.errors import ConfigurationError
 from models.settings import Kafka, given, read_file, tell_faults
 
 ELSEWHERE: Final = frozenset(
-    {"models_dir", "evidence_dir", "responder_file", "logs", "topics", "worker", "governor"}
-    | {"responder", "up"}
+    {"models_dir", "evidence_dir", "archive_dir", "responder_file", "logs", "topics", "worker"}
+    | {"governor", "responder", "archive", "up"}
 )
 """Names in the same file that the other side reads."""
 

@@ -117,6 +117,19 @@ class Meters:
         return self.registry.get_sample_value(f"plimsoll_{name}_total", labels) or 0.0
 
 
+class ArchiveMeters(Meters):
+    """What the archive counts, beside what all parts do."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__(registry)
+        self.rows = self._counter("archive_rows", "Rows written, by table", "table")
+        self.lots = self._counter("archive_lots", "Sets of files that became part of the archive")
+        self.lag = Gauge(
+            "plimsoll_archive_lag", "Records that wait to be archived, by topic", ("topic",),
+            registry=self.registry,
+        )  # fmt: skip  # one call, one thought
+
+
 def bound(**fields: Any) -> None:
     """Name the part in every line that follows: ``bound(part="worker")``."""
     structlog.contextvars.bind_contextvars(**fields)

@@ -128,10 +128,29 @@ class Responder(Table):
     """Prometheus metrics on loopback; 0: none."""
 
 
+class Archiving(Table):
+    """``plimsoll archive``: topics to Parquet files; what reports are made from."""
+
+    lot_s: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    """Seconds of the log in one set of files; queries and reports see what is older. The
+    first sets after a start are shorter, so that a report has numbers within its first minute."""
+    lot_mb: Annotated[int, Field(ge=1, le=16_384)] = 128
+    """A set of files ends before its time when it is this large (MB, compressed): what lies
+    unfinished is written anew after a crash."""
+    keep_days: Annotated[int, Field(ge=0, le=36_500)] = 62
+    """Whole days older than this are deleted, evidence too, of which its topic has the original;
+    0: nothing is. Two months, to compare one with the one before."""
+    team_labels: tuple[str, ...] = ("team", "owner", "com.docker.compose.project")
+    """Container labels that say whose it is; the first that a container has counts."""
+    metrics_port: Port = 0
+    """Prometheus metrics on loopback; 0: none."""
+
+
 class Up(Table):
     """``plimsoll up``: all parts on one machine."""
 
-    parts: tuple[Literal["respond", "govern", "worker", "gather", "collect"], ...] = (
+    parts: tuple[Literal["archive", "respond", "govern", "worker", "gather", "collect"], ...] = (
+        "archive",
         "respond",
         "govern",
         "worker",
@@ -177,6 +196,9 @@ class Settings(BaseSettings):
     """Model files, named by their SHA-256; shared by trainer and workers."""
     evidence_dir: Path = Field(default_factory=lambda data: data["data_dir"] / "evidence")
     """Large exhibits, a folder an incident; best not on the host that is under suspicion."""
+    archive_dir: Path = Field(default_factory=lambda data: data["data_dir"] / "archive")
+    """Telemetry, verdicts, acts and evidence as Parquet files by day: what `plimsoll query` and
+    reports read. A million samples take 30 to 100 MB, a million connections 10 MB."""
     responder_file: Path = Field(default_factory=lambda data: data["data_dir"] / "responder.db")
     """The responder's own store: offsets, what it did, when it ends. Losing it forgets what
     must be released."""
@@ -186,6 +208,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     governor: Governor = Governor()
     responder: Responder = Responder()
+    archive: Archiving = Archiving()
     up: Up = Up()
 
     @classmethod

@@ -27,6 +27,7 @@ COLOURS = {
     "worker": "magenta",
     "govern": "yellow",
     "respond": "green",
+    "archive": "white",
 }
 
 
@@ -35,7 +36,7 @@ def command(
         str | None, typer.Option(help="Only these, e.g. gather,worker.", show_default="all")
     ] = None,
 ) -> None:
-    """Run collector, gather, worker, governor and responder here, until Ctrl-C.
+    """Run collector, gather, worker, governor, responder and archive here, until Ctrl-C.
 
     Creates topics and keys that are missing, starts again what dies, and stops the parts in
     the order in which records flow. Needs a Kafka and a container engine; the governor's

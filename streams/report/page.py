@@ -36,7 +36,7 @@ def page(story: Story, proof: Proof, batches: Iterable[Batch] = ()) -> str:
     moments = timeline(proof.exhibits)
     columns = series(batches, story.subject)
     usual = usual_of(story.latest["evidences"])
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         story=story, alert=story.latest, state=story.state, proof=proof, moments=moments,
         plots=plots(columns, usual, _marks(moments)), width=WIDTH, height=HEIGHT,
         key_facts=key_facts(story, moments), reasons=story.latest["evidences"],
@@ -64,7 +64,8 @@ def _marks(moments: Sequence[Moment]) -> list[tuple[int, str]]:
     return found + [(one.at_ns, "good") for one in moments if one.tone == "good"][:3]
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """What all reports are written with: escaped, strict about what is not there."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("streams.report", "templates"), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,

@@ -55,12 +55,28 @@ def test_the_product_never_imports_infra_or_tests(side: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["collect", "gather", "respond"])
-def test_what_runs_on_every_host_loads_neither_faust_nor_scikit_learn(name: str) -> None:
-    """A collector costs each host its memory."""
+def test_what_runs_on_every_host_loads_no_heavy_library(name: str) -> None:
+    """A collector costs each host its memory; Arrow and DuckDB are for archive and reports."""
     program = (
         "import sys\nfrom streams.cli import main\n"
         f"try: main(['{name}', '--help'])\nexcept SystemExit as end: assert not end.code\n"
-        "heavy = {'faust', 'sklearn', 'scipy'} & set(sys.modules)\nassert not heavy, heavy"
+        "heavy = {'faust', 'sklearn', 'scipy', 'pyarrow', 'duckdb'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["worker", "govern"])
+def test_judges_and_governors_load_nothing_of_the_archive(name: str) -> None:
+    """They hold the state; what reports need is none of their memory's business."""
+    module = f"streams.commands.{name}"
+    program = (
+        f"import sys, {module}, streams.build\n"
+        "heavy = {'pyarrow', 'duckdb'} & set(sys.modules)\nassert not heavy, heavy"
     )
     done = subprocess.run(
         (sys.executable, "-c", program), cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,0 +1,1 @@
+"""The archive: what the topics held, as Parquet files by day, and how it is read again."""
