@@ -2,21 +2,49 @@
 
 No labels. The largest evidence of each quiet block is tracked: a high quantile by small
 steps, and the mean excess beyond it; an exponential tail through both says which evidence
-comes N times a day. The line stays between two bounds, so that noise can't lift it away.
+comes N times a day (:class:`Tail`). A tail is an estimate, so what it lets through is counted
+too: the line sinks as time passes and rises with each ticket (:class:`Line`). Both move
+between bounds, so that noise can't lift the line away.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 QUANTILE: Final = 0.9
-_STEP: Final = 0.05
+_STEP: Final = 0.01
 _FIRST_EXCESS: Final = 0.5
+_LEAST_EXCESS: Final = 0.05
+_WORTH: Final = 10.0
+"""The first guess of the excess counts as so many excesses seen."""
 _MOST_EXCESSES: Final = 4.0
 """One block moves the tail no more than that: its rise is bounded, whatever makes the noise."""
 _DAY_S: Final = 86_400.0
+
+BLOCK_ROWS: Final = 10
+"""Rows of one member whose largest evidence moves the tail once."""
+_TICKETS: Final = 1.2
+"""Tickets of any kind for each false one that is allowed. Some tickets are true, nobody knows
+which: with 1 the promise would hold of all tickets together."""
+_FAR_SHARE: Final = 0.25
+_FAR: Final = 3.0
+"""A ticket counts less the further beyond the line it opens: noise with an exponential tail
+seldom comes far beyond, so what does is likely no noise. It never counts less than this share."""
+_TICKET_EXCESSES: Final = 0.5
+_MOST_LIFT: Final = 8.0
+_LEAST_LIFT: Final = 12.0
+"""Bounds of what tickets move the line, in excesses, above and below the tail's own."""
+_DOUBT: Final = 2.5
+"""With a history shorter than what the budget speaks of: how many standard errors of the tail
+the line stays off it."""
+_FIRST_ROWS: Final = 4
+"""Rows of a new watch that raise no alarm: levels are being found."""
+_AGAIN: Final = 1.5
+"""In an open ticket nobody is called anew: so many excesses below the line add to it, if they
+rise above the two rows before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +66,112 @@ class Tail:
         beyond = peak > self.high
         high = self.high + step * (QUANTILE if beyond else QUANTILE - 1.0)
         excess = self.excess + _STEP * (peak - self.high - self.excess) if beyond else self.excess
-        return Tail(high, max(excess, 0.1), self.blocks + 1)
+        return Tail(high, max(excess, _LEAST_EXCESS), self.blocks + 1)
+
+    def reached(self, per_block: float) -> float:
+        """The evidence that quiet blocks reach so often, each."""
+        return self.high + self.excess * math.log(max((1.0 - QUANTILE) / per_block, 1.0))
+
+    def doubt(self, per_block: float) -> float:
+        """How much further out that may lie, for all we know; 0 once the history is as long
+        as the time in which it is reached once. In excesses.
+        """
+        if self.blocks * per_block >= 1.0:
+            return 0.0
+        nats = math.log(max((1.0 - QUANTILE) / per_block, 1.0))
+        return _DOUBT * nats / math.sqrt(max(self.blocks * (1.0 - QUANTILE), 1.0))
 
     def line(self, alarms_per_day: float, block_s: float, least: float, most: float) -> float:
-        """The evidence that quiet blocks reach ``alarms_per_day`` times a day.
+        """The evidence that quiet blocks reach ``alarms_per_day`` times a day, within bounds.
 
         >>> Tail().line(1.0, 60.0, 3.0, 12.0) < Tail(excess=1.0).line(1.0, 60.0, 3.0, 12.0)
         True
         """
         per_block = max(alarms_per_day, 1e-6) * block_s / _DAY_S
-        rare = math.log(max((1.0 - QUANTILE) / per_block, 1.0))
-        return min(max(self.high + self.excess * rare, least), most)
+        return min(max(self.reached(per_block), least), most)
+
+
+def tail_of(peaks: Sequence[float]) -> Tail:
+    """The tail of a history's block maxima; :class:`Tail`'s first guess without any."""
+    if not peaks:
+        return Tail()
+    ordered = sorted(peaks)
+    high = ordered[min(len(ordered) - 1, int(QUANTILE * len(ordered)))]
+    beyond = [peak - high for peak in ordered if peak > high]
+    excess = (sum(beyond) + _WORTH * _FIRST_EXCESS) / (len(beyond) + _WORTH)
+    return Tail(high, max(excess, _LEAST_EXCESS), len(ordered))
+
+
+@dataclass(slots=True)
+class Account:
+    """What a line knows of one member: rows judged, rows for which its ticket stays open, the
+    open block's rows and largest evidence, the evidence of the two rows before.
+    """
+
+    rows: int = 0
+    open_rows: int = 0
+    block_rows: int = 0
+    peak: float = -math.inf
+    before: tuple[float, float] = (-math.inf, -math.inf)
+
+
+@dataclass(slots=True)
+class Line:
+    """The line of all members of one image. ``per_row``: false alarms that are allowed, of one
+    member in one row; ``merge_rows``: rows after an alarm that belong to its ticket.
+    ``lift``: what time and tickets have moved it.
+    """
+
+    per_row: float
+    merge_rows: int
+    tail: Tail
+    lift: float = 0.0
+    _off: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._off = self.tail.doubt(self._per_block)
+
+    @property
+    def _per_block(self) -> float:
+        return _TICKETS * self.per_row * BLOCK_ROWS
+
+    def height(self) -> float:
+        """The evidence from which somebody is called."""
+        tail = self.tail
+        return tail.reached(self._per_block) + self._off * tail.excess + self.lift
+
+    def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
+        """One row of one member, in order: how far above the line, and whether it alarms.
+
+        The line itself and the account move on. Rows of an open ticket move neither the tail
+        nor the lift: an incident, however long, neither lifts the line nor sinks it.
+        """
+        margin, excess = evidence - self.height(), self.tail.excess
+        account.rows += 1
+        if account.rows <= _FIRST_ROWS:
+            return min(margin, -1.0) - 1.0, False
+        account.open_rows = max(account.open_rows - 1, 0)
+        if account.open_rows:
+            alarm = margin > -_AGAIN * excess and evidence > max(account.before)
+        else:
+            alarm = margin > 0.0
+            self._spend(account, margin, opened=alarm)
+            self._close_block(account, evidence)
+        account.before = (account.before[1], evidence)
+        return margin, alarm
+
+    def _spend(self, account: Account, margin: float, *, opened: bool) -> None:
+        excess = self.tail.excess
+        unit = _TICKET_EXCESSES * excess
+        lift = self.lift - unit * _TICKETS * self.per_row
+        if opened:
+            account.open_rows = self.merge_rows + 1
+            lift += unit * (_FAR_SHARE + (1.0 - _FAR_SHARE) * math.exp(-margin / (_FAR * excess)))
+        self.lift = min(max(lift, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
+
+    def _close_block(self, account: Account, evidence: float) -> None:
+        account.peak = max(account.peak, evidence)
+        account.block_rows += 1
+        if account.block_rows >= BLOCK_ROWS:
+            self.tail = self.tail.after(account.peak)
+            account.block_rows, account.peak = 0, -math.inf
