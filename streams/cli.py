@@ -33,6 +33,7 @@ LISTED: Final = {
     "respond": (_RUN, "Responder: carry out orders here, verify them, undo them in time"),
     "alerts": (_WORK, "Follow the public alerts"),
     "incident": (_WORK, "List, show, approve, release, dismiss, verify, report"),
+    "evaluate": (_WORK, "Judge labelled histories: how good is detection?"),
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),
