@@ -26,23 +26,19 @@ _DAY_S: Final = 86_400.0
 
 BLOCK_ROWS: Final = 10
 """Rows of one member whose largest evidence moves the tail once."""
-_TICKETS: Final = 1.2
+TICKETS: Final = 1.35
 """Tickets of any kind for each false one that is allowed. Some tickets are true, nobody knows
 which: with 1 the promise would hold of all tickets together."""
-_FAR_SHARE: Final = 0.25
-_FAR: Final = 3.0
-"""A ticket counts less the further beyond the line it opens: noise with an exponential tail
-seldom comes far beyond, so what does is likely no noise. It never counts less than this share."""
-_TICKET_EXCESSES: Final = 0.5
+_TICKET_EXCESSES: Final = 0.15
 _MOST_LIFT: Final = 8.0
 _LEAST_LIFT: Final = 12.0
 """Bounds of what tickets move the line, in excesses, above and below the tail's own."""
 _DOUBT: Final = 2.5
 """With a history shorter than what the budget speaks of: how many standard errors of the tail
 the line stays off it."""
-_FIRST_ROWS: Final = 4
+_FIRST_ROWS: Final = 3
 """Rows of a new watch that raise no alarm: levels are being found."""
-_AGAIN: Final = 1.5
+_AGAIN: Final = 2.0
 """In an open ticket nobody is called anew: so many excesses below the line add to it, if they
 rise above the two rows before."""
 
@@ -81,14 +77,14 @@ class Tail:
         nats = math.log(max((1.0 - QUANTILE) / per_block, 1.0))
         return _DOUBT * nats / math.sqrt(max(self.blocks * (1.0 - QUANTILE), 1.0))
 
-    def line(self, alarms_per_day: float, block_s: float, least: float, most: float) -> float:
-        """The evidence that quiet blocks reach ``alarms_per_day`` times a day, within bounds.
+    def line(self, allowed: float, lift: float, least: float, most: float) -> float:
+        """The evidence from which a block counts when so many false alarms are allowed in it:
+        what quiet blocks reach so often, and what time and tickets moved it, within bounds.
 
-        >>> Tail().line(1.0, 60.0, 3.0, 12.0) < Tail(excess=1.0).line(1.0, 60.0, 3.0, 12.0)
+        >>> Tail().line(1e-3, 0.0, 3.0, 12.0) < Tail(excess=1.0).line(1e-3, 0.0, 3.0, 12.0)
         True
         """
-        per_block = max(alarms_per_day, 1e-6) * block_s / _DAY_S
-        return min(max(self.reached(per_block), least), most)
+        return min(max(self.reached(TICKETS * max(allowed, 1e-9)) + lift, least), most)
 
 
 def tail_of(peaks: Sequence[float]) -> Tail:
@@ -100,6 +96,25 @@ def tail_of(peaks: Sequence[float]) -> Tail:
     beyond = [peak - high for peak in ordered if peak > high]
     excess = (sum(beyond) + _WORTH * _FIRST_EXCESS) / (len(beyond) + _WORTH)
     return Tail(high, max(excess, _LEAST_EXCESS), len(ordered))
+
+
+def allowed(alarms_per_day: float, seconds: float) -> float:
+    """How many false alarms a budget allows in a stretch of event time."""
+    return alarms_per_day * seconds / _DAY_S
+
+
+def lifted(lift: float, excess: float, allowed: float, tickets: int = 0) -> float:
+    """What time and tickets have moved a line, after a stretch in which so many false alarms
+    were allowed and so many tickets were opened.
+
+    In the unit of evidence, within bounds in excesses of the tail. With :data:`TICKETS`
+    tickets for each false alarm that is allowed it stays where it is.
+
+    >>> lifted(0.0, 1.0, 0.0, 1), lifted(0.0, 1.0, 1.0) < 0.0
+    (0.15, True)
+    """
+    lift += _TICKET_EXCESSES * excess * (tickets - TICKETS * allowed)
+    return min(max(lift, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
 
 
 @dataclass(slots=True)
@@ -133,7 +148,7 @@ class Line:
 
     @property
     def _per_block(self) -> float:
-        return _TICKETS * self.per_row * BLOCK_ROWS
+        return TICKETS * self.per_row * BLOCK_ROWS
 
     def height(self) -> float:
         """The evidence from which somebody is called."""
@@ -143,33 +158,27 @@ class Line:
     def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
         """One row of one member, in order: how far above the line, and whether it alarms.
 
-        The line itself and the account move on. Rows of an open ticket move neither the tail
-        nor the lift: an incident, however long, neither lifts the line nor sinks it.
+        The line itself and the account move on. Rows of an open ticket do not move the tail:
+        an incident, however long, is not taken for what is usual.
         """
         margin, excess = evidence - self.height(), self.tail.excess
         account.rows += 1
         if account.rows <= _FIRST_ROWS:
             return min(margin, -1.0) - 1.0, False
         account.open_rows = max(account.open_rows - 1, 0)
+        opened = margin > 0.0 and not account.open_rows
+        self.lift = lifted(self.lift, excess, self.per_row, int(opened))
         if account.open_rows:
             alarm = margin > -_AGAIN * excess and evidence > max(account.before)
         else:
-            alarm = margin > 0.0
-            self._spend(account, margin, opened=alarm)
-            self._close_block(account, evidence)
+            alarm = opened
+            self._count(account, evidence)
+        if opened:
+            account.open_rows = self.merge_rows + 1
         account.before = (account.before[1], evidence)
         return margin, alarm
 
-    def _spend(self, account: Account, margin: float, *, opened: bool) -> None:
-        excess = self.tail.excess
-        unit = _TICKET_EXCESSES * excess
-        lift = self.lift - unit * _TICKETS * self.per_row
-        if opened:
-            account.open_rows = self.merge_rows + 1
-            lift += unit * (_FAR_SHARE + (1.0 - _FAR_SHARE) * math.exp(-margin / (_FAR * excess)))
-        self.lift = min(max(lift, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
-
-    def _close_block(self, account: Account, evidence: float) -> None:
+    def _count(self, account: Account, evidence: float) -> None:
         account.peak = max(account.peak, evidence)
         account.block_rows += 1
         if account.block_rows >= BLOCK_ROWS:

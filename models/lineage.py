@@ -67,7 +67,8 @@ class Image:
     """What is known of one image. ``pending`` blocks have not taught yet. ``starts`` holds,
     for each aspect of how it starts, digests of what was seen. ``sums`` and ``counts`` add
     up the open minute, ``load`` is the nearest that a container came to the line in it.
-    ``line``: the evidence from which a magnitude counts; ``lasting``: the largest departure
+    ``line``: the evidence from which a magnitude counts; ``lift``: what time and tickets have
+    moved it; ``lasting``: the largest departure
     that lasted, in the open block.
     """
 
@@ -81,6 +82,7 @@ class Image:
     samples: int = 0
     load: float = 0.0
     line: float = 6.0
+    lift: float = 0.0
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
 
     def copy(self) -> Image:

@@ -172,7 +172,7 @@ def _in_order(state: LineageState, header: dict[str, Any]) -> None:
 def _image(image: Image) -> bytes:
     base = image.baseline
     header = {
-        "name": image.name, "first_ns": image.first_ns, "line": image.line,
+        "name": image.name, "first_ns": image.first_ns, "line": image.line, "lift": image.lift,
         "container_blocks": base.container_blocks, "tail": asdict(image.tail),
         "starts": image.starts,
         "pending": [[block.end_ns, block.containers] for block in image.pending],
@@ -197,7 +197,7 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         header["name"], header["first_ns"],
         Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
-        line=header["line"],
+        line=header["line"], lift=header.get("lift", 0.0),
     )  # fmt: skip  # in the order of the class
 
 

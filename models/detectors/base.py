@@ -8,8 +8,8 @@ import numpy as np
 
 from models.features import Array
 
-_UNIT: Final = 2.0
-_RESIDUAL: Final = 0.3
+_DISTANCE: Final = np.array([1.2, 0.8])
+_RESIDUAL: Final = 0.15
 _UNSEEN: Final = 0.6
 _UNSEEN_UNIT: Final = 3.0
 _LEAST: Final = 1e-3
@@ -36,7 +36,7 @@ def combined(far: Array, unlike: Array, past: Array) -> Array:
     >>> bool(combined(np.array([9.0, 3.0]), np.ones(3), np.array(0.0)) > quiet)
     True
     """
-    distance = np.log(far + _LEAST).mean(axis=-1)
+    distance = (_DISTANCE * np.log(far + _LEAST)).sum(axis=-1)
     residual = np.log(unlike + _LEAST).sum(axis=-1)
     unseen = np.log1p(_UNSEEN_UNIT * past)
-    return np.asarray(_UNIT * distance + _RESIDUAL * residual + _UNSEEN * unseen)
+    return np.asarray(distance + _RESIDUAL * residual + _UNSEEN * unseen)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, Block, fold, pooled
-from models.budget import Tail
+from models.budget import Tail, allowed
 from models.features import NOISE, SIZE, Array
 
 
@@ -80,7 +80,7 @@ def test_the_line_keeps_the_budget_on_an_exponential_tail() -> None:
     over = 0
     for at, peak in enumerate(peaks):
         if at > 2_000:
-            over += peak > tail.line(10.0, 60.0, 0.0, 99.0)
+            over += peak > tail.line(allowed(10.0, 60.0), 0.0, 0.0, 99.0)
         tail = tail.after(peak)
     days = 18_000 / 1440
     assert 0.3 * 10 * days < over < 3 * 10 * days
@@ -91,5 +91,5 @@ def test_noise_lifts_the_line_no_further_than_its_bound() -> None:
     tail = Tail()
     for _ in range(5_000):
         tail = tail.after(1_000.0)
-    assert tail.line(1.0, 60.0, 6.0, 12.0) == 12.0
-    assert Tail().after(1_000.0).line(1.0, 60.0, 6.0, 12.0) < 8.0
+    assert tail.line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) == 12.0
+    assert Tail().after(1_000.0).line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) < 8.0
