@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, Block, fold, pooled
-from models.budget import Tail, allowed
+from models.budget import BLOCK_ROWS, TICKETS, Account, Line, Tail, allowed, lifted, tail_of
 from models.features import NOISE, SIZE, Array
 
 
@@ -93,3 +93,69 @@ def test_noise_lifts_the_line_no_further_than_its_bound() -> None:
         tail = tail.after(1_000.0)
     assert tail.line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) == 12.0
     assert Tail().after(1_000.0).line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) < 8.0
+
+
+def test_time_sinks_the_line_and_tickets_lift_it_between_bounds() -> None:
+    """Else a tail that is wrong would stay wrong, or a storm of tickets would make us deaf."""
+    assert lifted(0.0, 1.0, 0.5) < 0.0 < lifted(0.0, 1.0, 0.0, tickets=1)
+    assert lifted(1.0, 1.0, 2.0, tickets=round(2.0 * TICKETS * 10) // 10) == pytest.approx(
+        1.0, abs=0.2
+    )
+    high = low = 0.0
+    for _ in range(10_000):
+        high, low = lifted(high, 0.5, 0.0, tickets=1), lifted(low, 0.5, 1.0)
+    assert high == 8.0 * 0.5
+    assert low == -12.0 * 0.5
+
+
+def line(**other: float) -> Line:
+    return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000), **other)
+
+
+def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None:
+    """An incident, however long, is not what is usual."""
+    judge, account = line(), Account()
+    for _ in range(20):
+        judge.judge(account, 0.0)
+    before = judge.tail
+    told = [judge.judge(account, 30.0)[1] for _ in range(61)]
+    assert told == [True] + [False] * 60
+    assert judge.tail == before
+    assert judge.judge(account, 30.0)[1]
+
+
+def test_what_rises_again_in_an_open_ticket_joins_it_below_the_line() -> None:
+    """The next fault in the same container needs no second call, but must be seen."""
+    judge, account = line(), Account()
+    for evidence in (0.0, 0.0, 0.0, 0.0, 30.0, 0.0, 0.0):
+        judge.judge(account, evidence)
+    near = judge.height() - 0.5
+    assert judge.judge(account, near)[1]
+    assert not judge.judge(account, near)[1]
+    fresh = Account(rows=9)
+    assert not judge.judge(fresh, near)[1]
+
+
+def test_the_first_rows_of_a_watch_raise_no_alarm() -> None:
+    """Levels are being found: history may have ended long before."""
+    judge, account = line(), Account()
+    assert [judge.judge(account, 30.0)[1] for _ in range(5)] == [False] * 3 + [True, False]
+
+
+def test_the_line_stays_off_a_tail_of_which_little_is_known() -> None:
+    """Twenty blocks say little about what comes once a day."""
+    few, many = (Line(1 / 1440, 60, Tail(2.0, 0.5, blocks)) for blocks in (20, 100_000))
+    assert few.height() > many.height() + 1.0
+    assert many.height() == many.tail.reached(TICKETS / 1440 * BLOCK_ROWS)
+
+
+def test_a_tail_of_a_history_is_about_the_one_that_was_tracked_through_it() -> None:
+    """What is learned at once and what is learned live mean the same line."""
+    peaks = (2.0 + np.random.default_rng(4).exponential(0.5, 4_000)).tolist()
+    tracked = Tail()
+    for peak in peaks:
+        tracked = tracked.after(peak)
+    at_once = tail_of(peaks)
+    assert at_once.high == pytest.approx(tracked.high, abs=0.3)
+    assert at_once.excess == pytest.approx(tracked.excess, abs=0.15)
+    assert tail_of([]) == Tail()
