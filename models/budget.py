@@ -23,6 +23,8 @@ _WORTH: Final = 10.0
 _MOST_EXCESSES: Final = 4.0
 """One block moves the tail no more than that: its rise is bounded, whatever makes the noise."""
 _DAY_S: Final = 86_400.0
+_NEVER: Final = 1e-12
+"""No budget at all is once in so many blocks: the line stays finite."""
 
 BLOCK_ROWS: Final = 10
 """Rows of one member whose largest evidence moves the tail once."""
@@ -66,7 +68,7 @@ class Tail:
 
     def reached(self, per_block: float) -> float:
         """The evidence that quiet blocks reach so often, each."""
-        return self.high + self.excess * math.log(max((1.0 - QUANTILE) / per_block, 1.0))
+        return self.high + self.excess * _rareness(per_block)
 
     def doubt(self, per_block: float) -> float:
         """How much further out that may lie, for all we know; 0 once the history is as long
@@ -74,8 +76,8 @@ class Tail:
         """
         if self.blocks * per_block >= 1.0:
             return 0.0
-        nats = math.log(max((1.0 - QUANTILE) / per_block, 1.0))
-        return _DOUBT * nats / math.sqrt(max(self.blocks * (1.0 - QUANTILE), 1.0))
+        seen = max(self.blocks * (1.0 - QUANTILE), 1.0)
+        return _DOUBT * _rareness(per_block) / math.sqrt(seen)
 
     def line(self, allowed: float, lift: float, least: float, most: float) -> float:
         """The evidence from which a block counts when so many false alarms are allowed in it:
@@ -84,7 +86,12 @@ class Tail:
         >>> Tail().line(1e-3, 0.0, 3.0, 12.0) < Tail(excess=1.0).line(1e-3, 0.0, 3.0, 12.0)
         True
         """
-        return min(max(self.reached(TICKETS * max(allowed, 1e-9)) + lift, least), most)
+        return min(max(self.reached(TICKETS * allowed) + lift, least), most)
+
+
+def _rareness(per_block: float) -> float:
+    """How many excesses beyond the quantile lies what a block reaches so often."""
+    return math.log(max((1.0 - QUANTILE) / max(per_block, _NEVER), 1.0))
 
 
 def tail_of(peaks: Sequence[float]) -> Tail:

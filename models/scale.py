@@ -23,6 +23,16 @@ _GUESS: Final = 0.1
 """From fewer rows no spread can be told: it is at least this share of the values themselves."""
 
 
+MOST: Final = 1e18
+"""What lies beyond is no measurement, as live (models/features.py)."""
+
+
+def measured(rows: Array) -> Array:
+    """Rows with NaN for what is no measurement: endless, or beyond :data:`MOST`."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(np.abs(rows) < MOST, rows, np.nan))
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """``location``: (members, columns), each member's own level; ``spread``: (columns,), what

@@ -65,11 +65,12 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     if len(columns) != 1 or len(next(iter(columns))) != 1:
         raise ShapeMismatch(f"histories of {sorted(columns)} columns: members of one image share")
     size = next(iter(columns))[0]
-    measured = scale.learned(histories)
-    seen = [measured.seen(rows[:, None])[:, at] for at, rows in enumerate(histories)]
+    clean = [scale.measured(history) for history in histories]
+    unit = scale.learned(clean)
+    seen = [unit.seen(rows[:, None])[:, at] for at, rows in enumerate(clean)]
     distinct = _distinct(seen)
     offs = [follow(settled(1, size), seen[at][:, None])[1][:, 0] for at in distinct]
-    known = Known(measured, residual.learned(np.concatenate(offs)))
+    known = Known(unit, residual.learned(np.concatenate(offs)))
     peaks: list[float] = []
     for off, at in zip(offs, distinct, strict=True):
         others = [seen[other] for other in distinct if other != at]
@@ -131,7 +132,7 @@ def judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
 
 
 def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
-    seen = watch.known.scale.seen(rows)
+    seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
     evidence = _evidence(watch.known, off, past)

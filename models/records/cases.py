@@ -82,15 +82,13 @@ class Cases:
             raise MalformedRecord("undecodable", str(bad), name) from bad
 
     def rows(self, entity: str, part: str) -> Array:
-        """``train`` or ``test`` of an entity, ``(rows, columns)``; NaN where nothing finite."""
+        """``train`` or ``test`` of an entity, ``(rows, columns)``; NaN: nothing was measured."""
         place = f"{entity}/{part}"
         array = self._array(place)
         if array.ndim != 2 or array.dtype.kind not in "fiub":
             found = f"{array.dtype} of shape {array.shape}"
             raise MalformedRecord("mistyped", f"{found}: expected numbers (rows, columns)", place)
-        rows = array.astype(np.float64)
-        rows[~np.isfinite(rows)] = np.nan
-        return rows
+        return array.astype(np.float64)
 
     def per_row(self, budget_per_day: float) -> float:
         """N false alarms an entity and day, as alarms a row."""

@@ -159,3 +159,21 @@ def test_rows_of_another_shape_are_refused() -> None:
         learn([HISTORIES[0], HISTORIES[1][:, :2]], PER_ROW, MERGE)
     with pytest.raises(ShapeMismatch):
         learn([], PER_ROW, MERGE)
+
+
+@pytest.mark.parametrize("wild", [np.inf, -np.inf, 1e300, -1e300, np.nan])
+def test_what_is_no_measurement_is_missing_in_history_and_watch(wild: float) -> None:
+    """One broken counter must neither break a baseline nor call anybody."""
+    histories, rows = [history.copy() for history in HISTORIES], ROWS.copy()
+    histories[0][50, 2] = rows[150, 0, 2] = wild
+    margins, alarms = judged(rows, histories=histories)
+    assert np.isfinite(margins).all()
+    assert not alarms[140:160, 0].any()
+
+
+def test_without_a_budget_only_the_unheard_of_alarms_if_anything() -> None:
+    """Nothing is allowed, and nothing is divided by it."""
+    watch = learn(HISTORIES, 0.0, MERGE)
+    margins, alarms = judge(watch, ROWS)
+    assert np.isfinite(margins).all()
+    assert not alarms.any()

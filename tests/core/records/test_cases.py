@@ -119,9 +119,3 @@ def test_a_single_array_and_a_file_without_entities_are_refused() -> None:
         file.seek(0)
         with pytest.raises(MalformedRecord):
             Cases(file)
-
-
-def test_an_infinite_value_is_a_missing_one() -> None:
-    rows = np.ones((5, 3), np.float32)
-    rows[2, 1] = np.inf
-    assert np.isnan(Cases(case(**{"b/train": rows})).rows("b", "train")[2, 1])
