@@ -35,7 +35,7 @@ _TICKET_EXCESSES: Final = 0.15
 _MOST_LIFT: Final = 8.0
 _LEAST_LIFT: Final = 12.0
 """Bounds of what tickets move the line, in excesses, above and below the tail's own."""
-_DOUBT: Final = 2.5
+_DOUBT: Final = 2.75
 """With a history shorter than what the budget speaks of: how many standard errors of the tail
 the line stays off it."""
 _FIRST_ROWS: Final = 3
