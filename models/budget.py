@@ -28,16 +28,19 @@ _NEVER: Final = 1e-12
 
 BLOCK_ROWS: Final = 10
 """Rows of one member whose largest evidence moves the tail once."""
-TICKETS: Final = 1.35
-"""Tickets of any kind for each false one that is allowed. Some tickets are true, nobody knows
-which: with 1 the promise would hold of all tickets together."""
-_TICKET_EXCESSES: Final = 0.15
+TICKETS: Final = 2.0
+"""Tickets of any kind for each false one that is allowed, as long as they come one by one. Some
+are true, nobody knows which: with 1 the promise would hold of all tickets together."""
+_SURCHARGE: Final = 0.5
+"""How much more a ticket moves the line for each that came before its time: who spends too
+fast is reined in, on the whole about 1.2 tickets a false one remain (docs/detection.md)."""
+_TICKET_EXCESSES: Final = 0.12
 _MOST_LIFT: Final = 8.0
 _LEAST_LIFT: Final = 12.0
 """Bounds of what tickets move the line, in excesses, above and below the tail's own."""
 _DOUBT: Final = 2.75
-"""With a history shorter than what the budget speaks of: how many standard errors of the tail
-the line stays off it."""
+"""How many standard errors of the tail the line stays off it: much after a short history,
+little after a long one."""
 _FIRST_ROWS: Final = 3
 """Rows of a new watch that raise no alarm: levels are being found."""
 _AGAIN: Final = 2.0
@@ -71,22 +74,18 @@ class Tail:
         return self.high + self.excess * _rareness(per_block)
 
     def doubt(self, per_block: float) -> float:
-        """How much further out that may lie, for all we know; 0 once the history is as long
-        as the time in which it is reached once. In excesses.
-        """
-        if self.blocks * per_block >= 1.0:
-            return 0.0
+        """How much further out that may lie, for all that this many blocks tell. In excesses."""
         seen = max(self.blocks * (1.0 - QUANTILE), 1.0)
         return _DOUBT * _rareness(per_block) / math.sqrt(seen)
 
-    def line(self, allowed: float, lift: float, least: float, most: float) -> float:
+    def line(self, allowed: float, lift: Lift, least: float, most: float) -> float:
         """The evidence from which a block counts when so many false alarms are allowed in it:
         what quiet blocks reach so often, and what time and tickets moved it, within bounds.
 
-        >>> Tail().line(1e-3, 0.0, 3.0, 12.0) < Tail(excess=1.0).line(1e-3, 0.0, 3.0, 12.0)
+        >>> Tail().line(1e-3, Lift(), 3.0, 12.0) < Tail(excess=1.0).line(1e-3, Lift(), 3.0, 12.0)
         True
         """
-        return min(max(self.reached(TICKETS * allowed) + lift, least), most)
+        return min(max(self.reached(TICKETS * allowed) + lift.height, least), most)
 
 
 def _rareness(per_block: float) -> float:
@@ -110,18 +109,30 @@ def allowed(alarms_per_day: float, seconds: float) -> float:
     return alarms_per_day * seconds / _DAY_S
 
 
-def lifted(lift: float, excess: float, allowed: float, tickets: int = 0) -> float:
-    """What time and tickets have moved a line, after a stretch in which so many false alarms
-    were allowed and so many tickets were opened.
-
-    In the unit of evidence, within bounds in excesses of the tail. With :data:`TICKETS`
-    tickets for each false alarm that is allowed it stays where it is.
-
-    >>> lifted(0.0, 1.0, 0.0, 1), lifted(0.0, 1.0, 1.0) < 0.0
-    (0.15, True)
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What time and tickets have moved a line, in the unit of evidence; and how many tickets
+    are ``ahead``: opened before so many were allowed.
     """
-    lift += _TICKET_EXCESSES * excess * (tickets - TICKETS * allowed)
-    return min(max(lift, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
+
+    height: float = 0.0
+    ahead: float = 0.0
+
+    def after(self, excess: float, allowed: float, tickets: int = 0) -> Lift:
+        """After a stretch in which so many false alarms were allowed and so many tickets were
+        opened: time sinks it, tickets lift it, between bounds in excesses of the tail.
+
+        >>> once = Lift().after(1.0, 0.0, tickets=1)
+        >>> once.height < once.after(1.0, 0.0, tickets=1).height - once.height
+        True
+        >>> Lift().after(1.0, 1.0).height < 0.0
+        True
+        """
+        ahead = max(self.ahead - TICKETS * allowed, 0.0)
+        rise = tickets * (1.0 + _SURCHARGE * ahead) - TICKETS * allowed
+        height = self.height + _TICKET_EXCESSES * excess * rise
+        height = min(max(height, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
+        return Lift(height, ahead + tickets)
 
 
 @dataclass(slots=True)
@@ -147,7 +158,7 @@ class Line:
     per_row: float
     merge_rows: int
     tail: Tail
-    lift: float = 0.0
+    lift: Lift = field(default_factory=Lift)
     _off: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +171,7 @@ class Line:
     def height(self) -> float:
         """The evidence from which somebody is called."""
         tail = self.tail
-        return tail.reached(self._per_block) + self._off * tail.excess + self.lift
+        return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
 
     def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
         """One row of one member, in order: how far above the line, and whether it alarms.
@@ -174,7 +185,7 @@ class Line:
             return min(margin, -1.0) - 1.0, False
         account.open_rows = max(account.open_rows - 1, 0)
         opened = margin > 0.0 and not account.open_rows
-        self.lift = lifted(self.lift, excess, self.per_row, int(opened))
+        self.lift = self.lift.after(excess, self.per_row, int(opened))
         if account.open_rows:
             alarm = margin > -_AGAIN * excess and evidence > max(account.before)
         else:

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from models.budget import lifted
 from models.detectors.rarity import PROOF, STRONG
 from models.features import Array
 from models.learning import veto
@@ -94,7 +93,7 @@ def _say(bench: Bench, case: Case, row: int, image: Image, pieces: list[Piece], 
     if moved:
         _find(bench, verdict, LEVELS[case.level])
         if level.rank >= Level.CORRUPTED.rank > case.level and _felt(pieces):
-            image.lift = lifted(image.lift, image.tail.excess, 0.0, tickets=1)
+            image.lift = image.lift.after(image.tail.excess, 0.0, tickets=1)
         case.level = level.rank
     case.said, case.said_ns = said, state.now_ns
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.baseline import Block, fold, pooled
-from models.budget import allowed, lifted
+from models.budget import allowed
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
 from models.lineage import Image, LineageState
@@ -57,7 +57,7 @@ def close_block(state: LineageState, detection: Detection) -> None:
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
         share = allowed(detection.budget_alarms_per_day, length_s)
-        image.lift = lifted(image.lift, image.tail.excess, share)
+        image.lift = image.lift.after(image.tail.excess, share)
         target = image.tail.line(share, image.lift, detection.line_least, detection.line_most)
         # What grows slowly must not lift the line ahead of itself.
         image.line = min(target, image.line + detection.line_rise_per_min * length_s / 60.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.baseline import Baseline, Block
-from models.budget import Tail
+from models.budget import Lift, Tail
 from models.facts import Facts
 from models.features import SIZE, Array
 from models.members import Members
@@ -82,7 +82,7 @@ class Image:
     samples: int = 0
     load: float = 0.0
     line: float = 6.0
-    lift: float = 0.0
+    lift: Lift = field(default_factory=Lift)
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
 
     def copy(self) -> Image:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, Block, fold, pooled
-from models.budget import BLOCK_ROWS, TICKETS, Account, Line, Tail, allowed, lifted, tail_of
+from models.budget import BLOCK_ROWS, TICKETS, Account, Lift, Line, Tail, allowed, tail_of
 from models.features import NOISE, SIZE, Array
 
 
@@ -80,7 +80,7 @@ def test_the_line_keeps_the_budget_on_an_exponential_tail() -> None:
     over = 0
     for at, peak in enumerate(peaks):
         if at > 2_000:
-            over += peak > tail.line(allowed(10.0, 60.0), 0.0, 0.0, 99.0)
+            over += peak > tail.line(allowed(10.0, 60.0), Lift(), 0.0, 99.0)
         tail = tail.after(peak)
     days = 18_000 / 1440
     assert 0.3 * 10 * days < over < 3 * 10 * days
@@ -91,25 +91,34 @@ def test_noise_lifts_the_line_no_further_than_its_bound() -> None:
     tail = Tail()
     for _ in range(5_000):
         tail = tail.after(1_000.0)
-    assert tail.line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) == 12.0
-    assert Tail().after(1_000.0).line(allowed(1.0, 60.0), 0.0, 6.0, 12.0) < 8.0
+    assert tail.line(allowed(1.0, 60.0), Lift(), 6.0, 12.0) == 12.0
+    assert Tail().after(1_000.0).line(allowed(1.0, 60.0), Lift(), 6.0, 12.0) < 8.0
 
 
 def test_time_sinks_the_line_and_tickets_lift_it_between_bounds() -> None:
     """Else a tail that is wrong would stay wrong, or a storm of tickets would make us deaf."""
-    assert lifted(0.0, 1.0, 0.5) < 0.0 < lifted(0.0, 1.0, 0.0, tickets=1)
-    assert lifted(1.0, 1.0, 2.0, tickets=round(2.0 * TICKETS * 10) // 10) == pytest.approx(
-        1.0, abs=0.2
-    )
-    high = low = 0.0
+    assert Lift().after(1.0, 0.5).height < 0.0 < Lift().after(1.0, 0.0, tickets=1).height
+    high = low = Lift()
     for _ in range(10_000):
-        high, low = lifted(high, 0.5, 0.0, tickets=1), lifted(low, 0.5, 1.0)
-    assert high == 8.0 * 0.5
-    assert low == -12.0 * 0.5
+        high, low = high.after(0.5, 0.0, tickets=1), low.after(0.5, 1.0)
+    assert high.height == 8.0 * 0.5
+    assert low.height == -12.0 * 0.5
 
 
-def line(**other: float) -> Line:
-    return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000), **other)
+def test_tickets_one_by_one_cost_what_time_gives_back_and_bursts_cost_more() -> None:
+    """A container that spends a week's budget in an hour must not go on like that."""
+    steady = burst = Lift()
+    for _ in range(100):
+        steady = steady.after(1.0, 1.0 / TICKETS).after(1.0, 0.0, tickets=1)
+    assert steady.height == pytest.approx(0.0, abs=1e-9)
+    for _ in range(10):
+        burst = burst.after(1.0, 0.0, tickets=1)
+    once = Lift().after(1.0, 0.0, tickets=1).height
+    assert burst.height > 2.0 * 10 * once
+
+
+def line() -> Line:
+    return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000))
 
 
 def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None:
@@ -146,7 +155,7 @@ def test_the_line_stays_off_a_tail_of_which_little_is_known() -> None:
     """Twenty blocks say little about what comes once a day."""
     few, many = (Line(1 / 1440, 60, Tail(2.0, 0.5, blocks)) for blocks in (20, 100_000))
     assert few.height() > many.height() + 1.0
-    assert many.height() == many.tail.reached(TICKETS / 1440 * BLOCK_ROWS)
+    assert many.height() == pytest.approx(many.tail.reached(TICKETS / 1440 * BLOCK_ROWS), abs=0.05)
 
 
 def test_a_tail_of_a_history_is_about_the_one_that_was_tracked_through_it() -> None:

@@ -104,7 +104,7 @@ def test_a_ticket_of_magnitudes_moves_their_line_and_a_proof_does_not() -> None:
         lineage, watch, begin_s = told("web", 0, 5.0)
         watch.run([lineage], 300, *([STORIES[name][0](begin_s)] if name else []))
         (image,) = watch.states[lineage.group].images.values()
-        lifts[name] = image.lift / image.tail.excess
+        lifts[name] = image.lift.height / image.tail.excess
     assert lifts["memory-leak"] > lifts[""] + 0.1
     assert lifts["dropped-program"] < lifts[""] + 0.05
     assert -0.1 < lifts[""] < 0.0
