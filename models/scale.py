@@ -90,7 +90,9 @@ def _spread(centred: Array, largest: Array) -> Array:
     deviation = np.sqrt(np.nan_to_num(_mean((centred - np.nan_to_num(_mean(centred))) ** 2)))
     spread = np.maximum((high - low) / _NORMAL_QUARTILES, (most - five) / _NORMAL_NINETY)
     spread = np.maximum(spread, _OF_DEVIATION * deviation)
-    still = _mean((np.abs(centred) <= 1e-9 + 1e-6 * largest).astype(float)) > _STILL_SHARE
+    void = np.isnan(centred)
+    still = (np.abs(centred) <= 1e-9 + 1e-6 * largest) | void
+    still = still.mean(axis=0) > _STILL_SHARE
     if not still.all():
         spread = np.where(still, np.maximum(spread, np.median(spread[~still])), spread)
     if len(centred) < _FEW_ROWS:

@@ -121,6 +121,17 @@ def line() -> Line:
     return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000))
 
 
+def test_rows_sink_the_line_and_a_ticket_lifts_it() -> None:
+    """Whoever calls too often calls less, whoever never calls listens closer."""
+    judge, account = line(), Account()
+    heights = [judge.height()]
+    for evidence in (*[1.0] * 9, 30.0):
+        judge.judge(account, evidence)
+        heights.append(judge.height())
+    assert heights[0] > heights[9]
+    assert heights[10] > heights[0]
+
+
 def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None:
     """An incident, however long, is not what is usual."""
     judge, account = line(), Account()

@@ -177,3 +177,28 @@ def test_without_a_budget_only_the_unheard_of_alarms_if_anything() -> None:
     margins, alarms = judge(watch, ROWS)
     assert np.isfinite(margins).all()
     assert not alarms.any()
+
+
+def test_an_unusual_combination_of_usual_values_is_stranger_than_a_usual_one() -> None:
+    """What moves together may move; distance alone cannot tell the two apart."""
+    rng = np.random.default_rng(8)
+
+    def load(rows: int) -> Array:
+        return np.asarray(rng.normal(0, 1, (rows, 1)) + rng.normal(0, 0.1, (rows, 4)))
+
+    history, together = load(2000), load(30)
+    together[20] = [2.5, 2.5, 2.5, 2.5]
+    apart = together.copy()
+    apart[20] = [2.5, -2.5, 2.5, -2.5]
+    usual, odd = (judged(rows[:, None], histories=[history])[0] for rows in (together, apart))
+    assert odd[20, 0] > usual[20, 0] + 0.4
+
+
+def test_what_no_sibling_has_shown_counts_as_unseen_while_learning() -> None:
+    """The line is drawn for a member whose siblings differ as these do."""
+    rng = np.random.default_rng(6)
+    calm, one, two = (rng.normal(0, 1, (2000, 3)) for _ in range(3))
+    for busy in (one, two):
+        busy[rng.random(2000) < 0.05, 0] = 15.0
+    alike, unlike = (learn(pair, PER_ROW, MERGE).line for pair in ([one, two], [calm, one]))
+    assert unlike.tail.high > alike.tail.high + 0.1
