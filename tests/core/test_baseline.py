@@ -8,6 +8,8 @@ import pytest
 from models.baseline import Baseline, Block, fold, pooled
 from models.budget import BLOCK_ROWS, TICKETS, Account, Lift, Line, Tail, allowed, tail_of
 from models.features import NOISE, SIZE, Array
+from models.learning import meet_image
+from models.lineage import LineageState
 
 
 def block(level: float, spread: float = 0.2) -> Block:
@@ -62,6 +64,16 @@ def test_a_successor_inherits_the_level_but_not_the_trust() -> None:
     assert heir.location[0] == pytest.approx(5.0)
     assert heir.learned(4, 12) == 0.0
     assert fold(heir, block(9.0)).location[0] == pytest.approx(7.0)
+
+
+def test_a_successor_inherits_what_tickets_moved() -> None:
+    """A release must not give back a budget that its predecessor spent."""
+    state = LineageState()
+    meet_image(state, "web:1", 0)
+    state.images["web:1"].baseline = taught(5.0)
+    state.images["web:1"].lift = Lift(0.7, 2.0)
+    meet_image(state, "web:2", 1)
+    assert state.images["web:2"].lift == Lift(0.7, 2.0)
 
 
 def test_one_odd_sibling_moves_no_pooled_level() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.detectors import unseen
 from models.errors import ShapeMismatch
 from models.features import Array
 from models.watch import NOTHING, judge, learn
@@ -194,11 +197,16 @@ def test_an_unusual_combination_of_usual_values_is_stranger_than_a_usual_one() -
     assert odd[20, 0] > usual[20, 0] + 0.4
 
 
-def test_what_no_sibling_has_shown_counts_as_unseen_while_learning() -> None:
-    """The line is drawn for a member whose siblings differ as these do."""
-    rng = np.random.default_rng(6)
-    calm, one, two = (rng.normal(0, 1, (2000, 3)) for _ in range(3))
-    for busy in (one, two):
-        busy[rng.random(2000) < 0.05, 0] = 15.0
-    alike, unlike = (learn(pair, PER_ROW, MERGE).line for pair in ([one, two], [calm, one]))
-    assert unlike.tail.high > alike.tail.high + 0.1
+def test_what_a_sibling_has_shown_is_seen_while_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is drawn for a member that is held against all, not against itself alone."""
+    rows_known = []
+    seen_in = unseen.seen_in
+
+    def noted(histories: Sequence[Array], columns: int) -> unseen.Range:
+        rows_known.append(sum(map(len, histories)))
+        return seen_in(histories, columns)
+
+    monkeypatch.setattr(unseen, "seen_in", noted)
+    learn([quiet(100, 1), quiet(80, 2)], PER_ROW, MERGE)
+    learn([quiet(100, 1)], PER_ROW, MERGE)
+    assert rows_known == [80, 100, 180, 50, 100]
