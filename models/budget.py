@@ -2,21 +2,50 @@
 
 No labels. The largest evidence of each quiet block is tracked: a high quantile by small
 steps, and the mean excess beyond it; an exponential tail through both says which evidence
-comes N times a day. The line stays between two bounds, so that noise can't lift it away.
+comes N times a day (:class:`Tail`). A tail is an estimate, so what it lets through is counted
+too: the line sinks as time passes and rises with each ticket (:class:`Line`). Both move
+between bounds, so that noise can't lift the line away.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 QUANTILE: Final = 0.9
-_STEP: Final = 0.05
+_STEP: Final = 0.01
 _FIRST_EXCESS: Final = 0.5
+_LEAST_EXCESS: Final = 0.05
+_WORTH: Final = 10.0
+"""The first guess of the excess counts as so many excesses seen."""
 _MOST_EXCESSES: Final = 4.0
 """One block moves the tail no more than that: its rise is bounded, whatever makes the noise."""
 _DAY_S: Final = 86_400.0
+_NEVER: Final = 1e-12
+"""No budget at all is once in so many blocks: the line stays finite."""
+
+BLOCK_ROWS: Final = 10
+"""Rows of one member whose largest evidence moves the tail once."""
+TICKETS: Final = 2.0
+"""Tickets of any kind for each false one that is allowed, as long as they come one by one. Some
+are true, nobody knows which: with 1 the promise would hold of all tickets together."""
+_SURCHARGE: Final = 0.5
+"""How much more a ticket moves the line for each that came before its time: who spends too
+fast is reined in, on the whole about 1.2 tickets a false one remain (docs/detection.md)."""
+_TICKET_EXCESSES: Final = 0.12
+_MOST_LIFT: Final = 8.0
+_LEAST_LIFT: Final = 12.0
+"""Bounds of what tickets move the line, in excesses, above and below the tail's own."""
+_DOUBT: Final = 2.75
+"""How many standard errors of the tail the line stays off it: much after a short history,
+little after a long one."""
+_FIRST_ROWS: Final = 3
+"""Rows of a new watch that raise no alarm: levels are being found."""
+_AGAIN: Final = 2.0
+"""In an open ticket nobody is called anew: so many excesses below the line add to it, if they
+rise above the two rows before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +67,138 @@ class Tail:
         beyond = peak > self.high
         high = self.high + step * (QUANTILE if beyond else QUANTILE - 1.0)
         excess = self.excess + _STEP * (peak - self.high - self.excess) if beyond else self.excess
-        return Tail(high, max(excess, 0.1), self.blocks + 1)
+        return Tail(high, max(excess, _LEAST_EXCESS), self.blocks + 1)
 
-    def line(self, alarms_per_day: float, block_s: float, least: float, most: float) -> float:
-        """The evidence that quiet blocks reach ``alarms_per_day`` times a day.
+    def reached(self, per_block: float) -> float:
+        """The evidence that quiet blocks reach so often, each."""
+        return self.high + self.excess * _rareness(per_block)
 
-        >>> Tail().line(1.0, 60.0, 3.0, 12.0) < Tail(excess=1.0).line(1.0, 60.0, 3.0, 12.0)
+    def doubt(self, per_block: float) -> float:
+        """How much further out that may lie, for all that this many blocks tell. In excesses."""
+        seen = max(self.blocks * (1.0 - QUANTILE), 1.0)
+        return _DOUBT * _rareness(per_block) / math.sqrt(seen)
+
+    def line(self, allowed: float, lift: Lift, least: float, most: float) -> float:
+        """The evidence from which a block counts when so many false alarms are allowed in it:
+        what quiet blocks reach so often, and what time and tickets moved it, within bounds.
+
+        >>> Tail().line(1e-3, Lift(), 3.0, 12.0) < Tail(excess=1.0).line(1e-3, Lift(), 3.0, 12.0)
         True
         """
-        per_block = max(alarms_per_day, 1e-6) * block_s / _DAY_S
-        rare = math.log(max((1.0 - QUANTILE) / per_block, 1.0))
-        return min(max(self.high + self.excess * rare, least), most)
+        return min(max(self.reached(TICKETS * allowed) + lift.height, least), most)
+
+
+def _rareness(per_block: float) -> float:
+    """How many excesses beyond the quantile lies what a block reaches so often."""
+    return math.log(max((1.0 - QUANTILE) / max(per_block, _NEVER), 1.0))
+
+
+def tail_of(peaks: Sequence[float]) -> Tail:
+    """The tail of a history's block maxima; :class:`Tail`'s first guess without any."""
+    if not peaks:
+        return Tail()
+    ordered = sorted(peaks)
+    high = ordered[min(len(ordered) - 1, int(QUANTILE * len(ordered)))]
+    beyond = [peak - high for peak in ordered if peak > high]
+    excess = (sum(beyond) + _WORTH * _FIRST_EXCESS) / (len(beyond) + _WORTH)
+    return Tail(high, max(excess, _LEAST_EXCESS), len(ordered))
+
+
+def allowed(alarms_per_day: float, seconds: float) -> float:
+    """How many false alarms a budget allows in a stretch of event time."""
+    return alarms_per_day * seconds / _DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What time and tickets have moved a line, in the unit of evidence; and how many tickets
+    are ``ahead``: opened before so many were allowed.
+    """
+
+    height: float = 0.0
+    ahead: float = 0.0
+
+    def after(self, excess: float, allowed: float, tickets: int = 0) -> Lift:
+        """After a stretch in which so many false alarms were allowed and so many tickets were
+        opened: time sinks it, tickets lift it, between bounds in excesses of the tail.
+
+        >>> once = Lift().after(1.0, 0.0, tickets=1)
+        >>> once.height < once.after(1.0, 0.0, tickets=1).height - once.height
+        True
+        >>> Lift().after(1.0, 1.0).height < 0.0
+        True
+        """
+        ahead = max(self.ahead - TICKETS * allowed, 0.0)
+        rise = tickets * (1.0 + _SURCHARGE * ahead) - TICKETS * allowed
+        height = self.height + _TICKET_EXCESSES * excess * rise
+        height = min(max(height, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
+        return Lift(height, ahead + tickets)
+
+
+@dataclass(slots=True)
+class Account:
+    """What a line knows of one member: rows judged, rows for which its ticket stays open, the
+    open block's rows and largest evidence, the evidence of the two rows before.
+    """
+
+    rows: int = 0
+    open_rows: int = 0
+    block_rows: int = 0
+    peak: float = -math.inf
+    before: tuple[float, float] = (-math.inf, -math.inf)
+
+
+@dataclass(slots=True)
+class Line:
+    """The line of all members of one image. ``per_row``: false alarms that are allowed, of one
+    member in one row; ``merge_rows``: rows after an alarm that belong to its ticket.
+    ``lift``: what time and tickets have moved it.
+    """
+
+    per_row: float
+    merge_rows: int
+    tail: Tail
+    lift: Lift = field(default_factory=Lift)
+    _off: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._off = self.tail.doubt(self._per_block)
+
+    @property
+    def _per_block(self) -> float:
+        return TICKETS * self.per_row * BLOCK_ROWS
+
+    def height(self) -> float:
+        """The evidence from which somebody is called."""
+        tail = self.tail
+        return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
+
+    def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
+        """One row of one member, in order: how far above the line, and whether it alarms.
+
+        The line itself and the account move on. Rows of an open ticket do not move the tail:
+        an incident, however long, is not taken for what is usual.
+        """
+        margin, excess = evidence - self.height(), self.tail.excess
+        account.rows += 1
+        if account.rows <= _FIRST_ROWS:
+            return min(margin, -1.0) - 1.0, False
+        account.open_rows = max(account.open_rows - 1, 0)
+        opened = margin > 0.0 and not account.open_rows
+        self.lift = self.lift.after(excess, self.per_row, int(opened))
+        if account.open_rows:
+            alarm = margin > -_AGAIN * excess and evidence > max(account.before)
+        else:
+            alarm = opened
+            self._count(account, evidence)
+        if opened:
+            account.open_rows = self.merge_rows + 1
+        account.before = (account.before[1], evidence)
+        return margin, alarm
+
+    def _count(self, account: Account, evidence: float) -> None:
+        account.peak = max(account.peak, evidence)
+        account.block_rows += 1
+        if account.block_rows >= BLOCK_ROWS:
+            self.tail = self.tail.after(account.peak)
+            account.block_rows, account.peak = 0, -math.inf

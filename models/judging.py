@@ -92,8 +92,15 @@ def _say(bench: Bench, case: Case, row: int, image: Image, pieces: list[Piece], 
         bench.said.verdicts.append(verdict)
     if moved:
         _find(bench, verdict, LEVELS[case.level])
+        if level.rank >= Level.CORRUPTED.rank > case.level and _felt(pieces):
+            image.lift = image.lift.after(image.tail.excess, 0.0, tickets=1)
         case.level = level.rank
     case.said, case.said_ns = said, state.now_ns
+
+
+def _felt(pieces: list[Piece]) -> bool:
+    """Whether magnitudes speak: only then is it a ticket of theirs, and moves their line."""
+    return any(p.evidence is Evidence.MAGNITUDE and not p.leaning for p in pieces)
 
 
 def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: Level,

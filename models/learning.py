@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.baseline import Block, fold, pooled
+from models.budget import allowed
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
 from models.lineage import Image, LineageState
@@ -34,8 +35,8 @@ def meet_image(state: LineageState, name: str, at_ns: int) -> None:
     newest = max(known, key=lambda image: (image.first_ns, image.name), default=None)
     image = Image(name, at_ns)
     if newest is not None:
-        image.baseline, image.tail, image.line = (
-            newest.baseline.inherited(), newest.tail, newest.line,
+        image.baseline, image.tail, image.line, image.lift = (
+            newest.baseline.inherited(), newest.tail, newest.line, newest.lift,
         )  # fmt: skip  # one thought
     state.images[name] = image
 
@@ -55,9 +56,9 @@ def close_block(state: LineageState, detection: Detection) -> None:
         calm = [row for row in _rows_of(state, image) if not _involved(state, row)]
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
-        target = image.tail.line(
-            detection.budget_alarms_per_day, length_s, detection.line_least, detection.line_most
-        )
+        share = allowed(detection.budget_alarms_per_day, length_s)
+        image.lift = image.lift.after(image.tail.excess, share)
+        target = image.tail.line(share, image.lift, detection.line_least, detection.line_most)
         # What grows slowly must not lift the line ahead of itself.
         image.line = min(target, image.line + detection.line_rise_per_min * length_s / 60.0)
         image.lasting = np.zeros(SIZE)

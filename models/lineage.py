@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.baseline import Baseline, Block
-from models.budget import Tail
+from models.budget import Lift, Tail
 from models.facts import Facts
 from models.features import SIZE, Array
 from models.members import Members
@@ -68,7 +68,8 @@ class Image:
     """What is known of one image. ``pending`` blocks have not taught yet. ``starts`` holds,
     for each aspect of how it starts, digests of what was seen. ``sums`` and ``counts`` add
     up the open minute, ``load`` is the nearest that a container came to the line in it.
-    ``line``: the evidence from which a magnitude counts; ``lasting``: the largest departure
+    ``line``: the evidence from which a magnitude counts; ``lift``: what time and tickets have
+    moved it; ``lasting``: the largest departure
     that lasted, in the open block.
     """
 
@@ -82,6 +83,7 @@ class Image:
     samples: int = 0
     load: float = 0.0
     line: float = 6.0
+    lift: Lift = field(default_factory=Lift)
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
     """How a shadow model compares, in the open minute."""

@@ -135,7 +135,7 @@ def _forest_says(bench: Bench, row: int, image: Image) -> str:
     at = shared.rows.tolist().index(row)
     up, down = shared.up[at, :SIZE], shared.down[at, :SIZE]
     assert bench.forest is not None
-    shares = bench.forest.shares(distance.excused(shared.off[at, :SIZE], up, down))
+    shares = bench.forest.shares(distance.excused(shared.off[at, :SIZE], up, down)[None])[0]
     return reasons.forest(float(bench.state.members.surprise[row]), shares)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from models.baseline import Baseline, Block
-from models.budget import Tail
+from models.budget import Lift, Tail
 from models.errors import MalformedRecord
 from models.facts import Facts, Seen
 from models.features import NAMES, SIZE, Array
@@ -179,7 +179,7 @@ def _image(image: Image) -> bytes:
     header = {
         "name": image.name, "first_ns": image.first_ns, "line": image.line,
         "container_blocks": base.container_blocks, "tail": asdict(image.tail),
-        "starts": image.starts,
+        "lift": asdict(image.lift), "starts": image.starts,
         "pending": [[block.end_ns, block.containers] for block in image.pending],
     }  # fmt: skip  # a table
     pending = [[getattr(block, name) for name in _BLOCK] for block in image.pending]
@@ -202,7 +202,7 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         header["name"], header["first_ns"],
         Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
-        line=header["line"],
+        line=header["line"], lift=Lift(**header.get("lift", {})),
     )  # fmt: skip  # in the order of the class
 
 

@@ -41,6 +41,7 @@ LISTED: Final = {
     "baseline": (_WORK, "Show, compare and export what is normal of an image"),
     "query": (_WORK, "Ask the archive in SQL: tables, CSV or JSON"),
     "report": (_WORK, "Reports from the archive: usage by image, host and team"),
+    "evaluate": (_WORK, "Judge labelled histories: how good is detection?"),
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),

@@ -1,1 +1,3 @@
-"""The detectors: magnitudes by distance, forest and drip; facts by rarity and identity."""
+"""The detectors: magnitudes by distance, residual, unseen, forest and drip; facts by rarity and
+identity.
+"""

@@ -27,6 +27,24 @@ def departures(seen: Array, location: Array, scale: Array) -> Array:
     return np.asarray(np.clip((seen - location) / scale, -MOST, MOST))
 
 
+BREADTHS: Final = (2, 5, 8)
+"""A fault shows in few features or in several: how many of the most distant ones count."""
+
+
+def farthest(off: Array) -> Array:
+    """How far the most distant features are: means of the largest departures either way, one
+    for each of :data:`BREADTHS`, added up. ``off``: (…, features), the result (…), >= 0.
+
+    >>> float(farthest(np.array([0.0, -6.0, 2.0])))
+    9.333333333333332
+    """
+    size = off.shape[-1]
+    most = min(max(BREADTHS), size)
+    far = np.partition(np.abs(off), size - most, axis=-1)[..., size - most :]
+    far = np.sort(far, axis=-1)[..., ::-1]
+    return np.asarray(sum(far[..., :some].sum(axis=-1) / min(some, most) for some in BREADTHS))
+
+
 def shared(off: Array) -> tuple[Array, Array]:
     """What the others do together, upwards and downwards, for each container.
 

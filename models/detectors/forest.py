@@ -16,7 +16,9 @@ Sources: F. T. Liu, K. M. Ting, Z.-H. Zhou, "Isolation Forest", ICDM 2008; C. Lu
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,18 +65,21 @@ class Forest:
 
     def __init__(self, trees: Trees) -> None:
         self.trees = trees
-        parts = [
-            part
+        cuts = [
+            _Cut(feature, threshold, leaf).parts(0, frozenset())
             for feature, threshold, leaf in zip(
                 trees.feature, trees.threshold, trees.leaf, strict=True
             )
-            for part in _parts(feature, threshold, leaf)
         ]
+        parts = [part for cut in cuts for part in cut]
+        self._tree = np.repeat(np.arange(len(cuts)), [len(cut) for cut in cuts])
         self._denominator = trees.usual * len(trees.leaf)
         self._leaf = np.zeros((len(parts), _WIDTH))
+        self._end = np.full((len(parts), _WIDTH), -1)
         nodes: list[list[tuple[np.float32, int, int, int]]] = [[] for _ in trees.features]
-        for part, (splits, leaves) in enumerate(parts):
+        for part, (splits, leaves, ends) in enumerate(parts):
             self._leaf[part, : len(leaves)] = leaves
+            self._end[part, : len(ends)] = ends
             for feature, threshold, first, middle in splits:
                 nodes[feature].append((threshold, part, first, middle))
         self._build(nodes, len(parts))
@@ -127,18 +132,26 @@ class Forest:
 
         Raises: ShapeMismatch for another number of features.
         """
-        if rows.shape[1] != len(self.trees.features):
-            raise ShapeMismatch(
-                f"rows of {rows.shape[1]} features for a forest of {len(self.trees.features)}: "
-                "align them by feature name first"
-            )
-        columns = np.ascontiguousarray(rows.T, np.float32)
+        columns = self._columns(rows)
         count = columns.shape[1]
         if count <= _FEW:
             return np.array([self._depth(columns[:, row]) for row in range(count)])
         return self._many(columns)
 
+    def _columns(self, rows: Array) -> Single:
+        if rows.shape[1] != len(self.trees.features):
+            raise ShapeMismatch(
+                f"rows of {rows.shape[1]} features for a forest of {len(self.trees.features)}: "
+                "align them by feature name first"
+            )
+        return np.ascontiguousarray(rows.T, np.float32)
+
     def _depth(self, row: Single) -> np.float64:
+        total: np.float64 = self._flat_leaf.take(self._leaves(row)).sum()
+        return total
+
+    def _leaves(self, row: Single) -> Whole:
+        """Which leaf of each part one row reaches, all parts' leaves in one row."""
         places = [
             bisect_left(thresholds, value) + start
             for thresholds, value, start in zip(self._lists, row.tolist(), self._start, strict=True)
@@ -148,8 +161,7 @@ class Forest:
         leaves = sets.astype(np.float64).view(np.int64)
         leaves >>= 52
         leaves += self._leaf_base
-        total: np.float64 = self._flat_leaf.take(leaves).sum()
-        return total
+        return np.asarray(leaves)
 
     def _ranks(self, columns: Single) -> Whole:
         if columns.shape[1] <= _SOME:
@@ -170,14 +182,25 @@ class Forest:
         return ranks
 
     def _many(self, columns: Single) -> Array:
+        count = columns.shape[1]
+        out, paths = np.empty(count), np.empty((min(_BLOCK, count), len(self._leaf)))
+        for start, leaves in self._blocks(columns):
+            path = paths[: len(leaves)]
+            self._flat_leaf.take(leaves, out=path, mode="clip")
+            path.sum(1, out=out[start : start + len(leaves)])
+        return out
+
+    def _blocks(self, columns: Single) -> Iterator[tuple[int, Whole]]:
+        """Some rows at a time: where they begin, and the leaf of each part that each reaches.
+        What is yielded is written over by the next.
+        """
         count, parts = columns.shape[1], len(self._leaf)
-        out, ranks = np.empty(count), self._ranks(columns)
-        block = min(_BLOCK, count)
+        ranks, block = self._ranks(columns), min(_BLOCK, count)
         sets, scratch = np.empty((block, parts), np.uint64), np.empty((block, parts), np.uint64)
-        powers, paths = np.empty((block, parts)), np.empty((block, parts))
+        powers = np.empty((block, parts))
         for start in range(0, count, block):
             size = min(block, count - start)
-            left, other, power, path = sets[:size], scratch[:size], powers[:size], paths[:size]
+            left, other, power = sets[:size], scratch[:size], powers[:size]
             self._table.take(ranks[0, start : start + size], axis=0, out=left, mode="clip")
             for rank in ranks[1:]:
                 self._table.take(rank[start : start + size], axis=0, out=other, mode="clip")
@@ -188,9 +211,7 @@ class Forest:
             leaves = power.view(np.int64)
             leaves >>= 52
             leaves += self._leaf_base
-            self._flat_leaf.take(leaves, out=path, mode="clip")
-            path.sum(1, out=out[start : start + size])
-        return out
+            yield start, leaves
 
     def scores(self, rows: Array) -> Array:
         """As scikit-learn's ``score_samples``: -1 the oddest, about -0.45 ordinary."""
@@ -202,23 +223,36 @@ class Forest:
             return np.empty(0)
         return self._tail.nats(self.scores(rows))
 
-    def shares(self, row: Array) -> Array:
-        """What each feature contributed to isolating one row: path lengths saved at its
-        splits against the usual path, additive over features and trees. Shape (features,).
+    def shares(self, rows: Array) -> Array:
+        """What each feature contributed to isolating each row: path lengths saved at its
+        splits against the usual path, additive over features and trees. Both shapes
+        (rows, features).
+
+        Raises: ShapeMismatch for another number of features.
         """
-        trees = self.trees
-        expected = np.concatenate([trees.expected, trees.leaf], axis=1)
-        node = np.zeros(len(trees.leaf), np.int64)
-        every = np.arange(len(node))
-        inner = trees.feature.shape[1]
-        single = row.astype(np.float32)
-        shares = np.zeros(len(trees.features))
-        while node[0] < inner:
-            feature = trees.feature[every, node]
-            child = 2 * node + 1 + (single[feature] > trees.threshold[every, node])
-            np.add.at(shares, feature, expected[every, node] - expected[every, child])
-            node = child
-        return shares
+        columns, saved = self._columns(rows), self._saved
+        if len(rows) <= _FEW:
+            leaves = [self._leaves(columns[:, row]) for row in range(len(rows))]
+            return np.array([saved.take(at, axis=0).sum(axis=0) for at in leaves])
+        blocks = [saved.take(at, axis=0).sum(axis=1) for _, at in self._blocks(columns)]
+        return np.concatenate(blocks)
+
+    @functools.cached_property
+    def _saved(self) -> Array:
+        """For each leaf of each part what every feature's splits above it saved; made when
+        first asked for: most rows are never explained. Shape (parts x 64, features).
+        """
+        trees, size = self.trees, len(self.trees.features)
+        length = np.concatenate([trees.expected, trees.leaf], axis=1)
+        count, nodes = length.shape
+        every = np.arange(count)
+        # The last one is nowhere: where another part counts the leaf.
+        saved = np.zeros((count, nodes + 1, size))
+        for node in range(trees.feature.shape[1]):
+            for child in (2 * node + 1, 2 * node + 2):
+                saved[:, child] = saved[:, node]
+                saved[every, child, trees.feature[:, node]] += length[:, node] - length[:, child]
+        return np.asarray(saved[self._tree[:, None], self._end].reshape(-1, size))
 
 
 class _Tail:
@@ -240,14 +274,10 @@ class _Tail:
 
 
 _Split = tuple[int, np.float32, int, int]
-
-
-def _parts(feature: npt.NDArray[np.int16], threshold: Single,
-           leaf: Array) -> list[tuple[list[_Split], list[float]]]:  # fmt: skip  # two lines
-    """One tree as parts of at most 64 leaves: splits (feature, threshold, first leaf, first
-    leaf to the right) and the path length of each leaf, 0 where another part counts it.
-    """
-    return _Cut(feature, threshold, leaf).parts(0, frozenset())
+_Part = tuple[list[_Split], list[float], list[int]]
+"""Of at most 64 leaves: splits (feature, threshold, first leaf, first leaf to the right), the
+path length of each leaf, and its node; 0 and -1 where another part counts it.
+"""
 
 
 class _Cut:
@@ -276,23 +306,22 @@ class _Cut:
             return frozenset({node})
         return self._under(2 * node + 1) | self._under(2 * node + 2) | {node}
 
-    def parts(self, node: int, above: frozenset[int]) -> list[tuple[list[_Split], list[float]]]:
+    def parts(self, node: int, above: frozenset[int]) -> list[_Part]:
         if self._count(node) + len(above) <= _WIDTH:
-            splits: list[_Split] = []
-            leaves: list[float] = []
-            self._walk(0, above | self._under(node), splits, leaves)
-            return [(splits, leaves)]
+            part: _Part = ([], [], [])
+            self._walk(0, above | self._under(node), part)
+            return [part]
         further = above | {node}
         return self.parts(2 * node + 1, further) + self.parts(2 * node + 2, further)
 
-    def _walk(
-        self, node: int, kept: frozenset[int], splits: list[_Split], leaves: list[float]
-    ) -> None:
+    def _walk(self, node: int, kept: frozenset[int], part: _Part) -> None:
+        splits, leaves, ends = part
         if node not in kept or self._ends(node):
             leaves.append(float(self._value[node]) if node in kept else 0.0)
+            ends.append(node if node in kept else -1)
             return
         first = len(leaves)
-        self._walk(2 * node + 1, kept, splits, leaves)
+        self._walk(2 * node + 1, kept, part)
         split = int(self._feature[node]), self._threshold[node], first, len(leaves)
         splits.append(split)
-        self._walk(2 * node + 2, kept, splits, leaves)
+        self._walk(2 * node + 2, kept, part)

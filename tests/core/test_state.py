@@ -42,6 +42,9 @@ def test_what_is_unpacked_packs_into_the_same_bytes() -> None:
     assert pack(unpack(pack(LineageState()))) == pack(LineageState())
     assert len(STATE.images) == 2
     assert STATE.cases
+    lifts = {name: image.lift for name, image in STATE.images.items()}
+    assert {name: image.lift for name, image in unpack(ROWS).images.items()} == lifts
+    assert all(lift.height for lift in lifts.values())
 
 
 def test_rows_that_did_not_change_are_the_same_bytes() -> None:

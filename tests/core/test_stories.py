@@ -95,3 +95,16 @@ def test_quiet_hours_raise_next_to_nothing() -> None:
     watch.run(lineages, 7_200)
 
     assert watch.worst().rank <= Level.WATCH.rank
+
+
+def test_a_ticket_of_magnitudes_moves_their_line_and_a_proof_does_not() -> None:
+    """The budget counts what the line let through, not what no line would have stopped."""
+    lifts = {}
+    for name in ("memory-leak", "dropped-program", ""):
+        lineage, watch, begin_s = told("web", 0, 5.0)
+        watch.run([lineage], 300, *([STORIES[name][0](begin_s)] if name else []))
+        (image,) = watch.states[lineage.group].images.values()
+        lifts[name] = image.lift.height / image.tail.excess
+    assert lifts["memory-leak"] > lifts[""] + 0.1
+    assert lifts["dropped-program"] < lifts[""] + 0.05
+    assert -0.1 < lifts[""] < 0.0

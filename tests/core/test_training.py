@@ -14,6 +14,7 @@ from sklearn.ensemble import IsolationForest
 
 from models.detectors.forest import Forest
 from models.errors import ShapeMismatch, UntrustedFile
+from models.features import Array
 from models.modelfile import digest, load, save
 from models.training import fit
 
@@ -49,10 +50,32 @@ def test_a_row_isolated_by_one_feature_is_attributed_to_it() -> None:
     """A reason that names the wrong feature sends people the wrong way."""
     row = np.zeros(12)
     row[4] = 9.0
-    shares = FOREST.shares(row)
+    shares = FOREST.shares(row[None])[0]
     assert shares.argmax() == 4
     saved = TREES.expected[:, 0].sum() - FOREST.depths(row[None])[0]
     assert shares.sum() == pytest.approx(saved, abs=1e-9)
+
+
+def test_attribution_is_the_walk_s_and_the_same_bits_in_any_company() -> None:
+    """A walk down every tree, split by split, is what a reader would check it against."""
+    rows = ROWS[:150] * 2
+    walked = np.array([walk(row) for row in rows])
+    np.testing.assert_allclose(FOREST.shares(rows), walked, rtol=0, atol=1e-9)
+    alone = [FOREST.shares(rows[at : at + 1])[0] for at in range(len(rows))]
+    np.testing.assert_array_equal(FOREST.shares(rows), alone)
+
+
+def walk(row: Array) -> Array:
+    length = np.concatenate([TREES.expected, TREES.leaf], axis=1)
+    saved = np.zeros(len(row))
+    for feature, threshold, of in zip(TREES.feature, TREES.threshold, length, strict=True):
+        node = 0
+        while node < len(feature):
+            at = feature[node]
+            child = 2 * node + 1 + int(np.float32(row[at]) > threshold[node])
+            saved[at] += of[node] - of[child]
+            node = child
+    return saved
 
 
 def test_surprise_is_mean_one_on_quiet_rows_and_grows_beyond_them() -> None:

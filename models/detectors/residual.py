@@ -1,0 +1,54 @@
+"""How unlike the usual combination departures are: what moves together may, what never did
+may not.
+
+Source: P. C. Mahalanobis, "On the generalised distance in statistics", 1936; the ridge is a
+fixed shrinkage towards equal variances (O. Ledoit and M. Wolf, 2004, choose it by the data).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from models.features import Array
+
+CLIP: Final = 8.0
+"""A departure counts at most so much: beyond, distance has said it all."""
+_RIDGE: Final = 0.05
+_LEAST_VARIANCE: Final = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """``whitening``: (horizons, columns, columns), lower triangular, finite."""
+
+    whitening: Array
+
+    def distance(self, off: Array) -> Array:
+        """In standard deviations of quiet times. ``off``: (…, horizons, columns), finite; the
+        result (…, horizons), not negative. A row gives the same bits in any company.
+        """
+        near = np.minimum(np.maximum(off, -CLIP), CLIP).reshape(-1, *off.shape[-2:])
+        # einsum adds in one order for every row; a matrix product need not.
+        white = np.einsum("rhk,hjk->rhj", near, self.whitening)
+        return np.asarray(np.sqrt((white * white).sum(axis=-1)).reshape(off.shape[:-1]))
+
+
+def learned(off: Array) -> Residual:
+    """From departures in quiet times, ``(rows, horizons, columns)``; with fewer than two rows
+    every column counts alike.
+    """
+    near = np.clip(off, -CLIP, CLIP)
+    return Residual(np.array([_whitening(near[:, at]) for at in range(off.shape[1])]))
+
+
+def _whitening(near: Array) -> Array:
+    columns = near.shape[1]
+    if len(near) < 2:
+        return np.eye(columns)
+    centred = near - near.mean(axis=0)
+    covariance = np.einsum("rj,rk->jk", centred, centred, optimize=True) / (len(near) - 1)
+    even = _RIDGE * max(float(np.trace(covariance)) / columns, 1e-6) + _LEAST_VARIANCE
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(covariance + even * np.eye(columns))))

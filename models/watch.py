@@ -1,0 +1,148 @@
+"""Any image's members, any columns: learn from a history, then judge row by row.
+
+One configuration for all: nothing here depends on a name, a number of columns or a period,
+but for the budget, which is given per row. Rows are judged in order, siblings side by side;
+the same rows give the same bits however they are cut into calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models import scale
+from models.budget import BLOCK_ROWS, Account, Line, tail_of
+from models.detectors import distance, residual, unseen
+from models.detectors.base import combined
+from models.detectors.residual import Residual
+from models.detectors.unseen import Range
+from models.errors import ShapeMismatch
+from models.features import Array
+from models.following import Followed, anew, follow, settled
+from models.scale import Scale
+
+Flags = npt.NDArray[np.bool_]
+
+_NEAR: Final = 2
+"""Horizons of which the distance speaks; the slowest is the residual's alone."""
+_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a history teaches of one image: never changes while it is watched."""
+
+    scale: Scale
+    residual: Residual
+
+
+@dataclass(slots=True)
+class Watch:
+    """An image under watch; members side by side, in the order of their histories."""
+
+    known: Known
+    followed: Followed
+    range: Range
+    line: Line
+    accounts: list[Account]
+
+
+def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
+    """A watch over the members whose histories these are: ``(rows, columns)`` each, NaN where
+    nothing was measured, any of them empty. Histories are taken as quiet.
+
+    ``per_row``: false alarms allowed, of one member in one row; ``merge_rows``: rows after an
+    alarm that belong to its ticket.
+
+    Raises: ShapeMismatch without a member, or when members differ in their columns.
+    """
+    columns = {history.shape[1:] for history in histories}
+    if len(columns) != 1 or len(next(iter(columns))) != 1:
+        raise ShapeMismatch(f"histories of {sorted(columns)} columns: members of one image share")
+    size = next(iter(columns))[0]
+    clean = [scale.measured(history) for history in histories]
+    unit = scale.learned(clean)
+    seen = [unit.seen(rows[:, None])[:, at] for at, rows in enumerate(clean)]
+    distinct = _distinct(seen)
+    offs = [follow(settled(1, size), seen[at][:, None])[1][:, 0] for at in distinct]
+    known = Known(unit, residual.learned(np.concatenate(offs)))
+    peaks: list[float] = []
+    for off, at in zip(offs, distinct, strict=True):
+        others = [seen[other] for other in distinct if other != at]
+        peaks += _peaks(known, off, seen[at], others)
+    wide = unseen.seen_in(seen, size)
+    each = [np.repeat(edge, len(histories), axis=0) for edge in (wide.low, wide.high)]
+    start = anew(settled(len(histories), size))
+    line = Line(per_row, merge_rows, tail_of(peaks))
+    return Watch(known, start, Range(*each), line, [Account() for _ in histories])
+
+
+def _distinct(seen: Sequence[Array]) -> list[int]:
+    """A history handed over twice is no more history."""
+    kept: list[int] = []
+    for at, rows in enumerate(seen):
+        if not any(np.array_equal(rows, seen[other], equal_nan=True) for other in kept):
+            kept.append(at)
+    return kept
+
+
+def _peaks(known: Known, off: Array, seen: Array, others: Sequence[Array]) -> list[float]:
+    """Block maxima of one history's evidence. What is unseen is what no sibling has shown, or
+    without one what its own first half has not.
+    """
+    half = 0 if others else len(seen) // 2
+    before = unseen.seen_in([*others, seen[:half]], seen.shape[1])
+    _, past = unseen.beyond(before, seen[half:, None])
+    past = np.concatenate([np.zeros(half), past[:, 0]])
+    evidence = _evidence(known, off, past)
+    blocks = evidence[len(evidence) % BLOCK_ROWS :].reshape(-1, BLOCK_ROWS)
+    return [float(peak) for peak in blocks.max(axis=1)]
+
+
+def _evidence(known: Known, off: Array, past: Array) -> Array:
+    """Departures (…, horizons, columns) and what lies beyond all seen (…) → evidence (…)."""
+    far = distance.farthest(off[..., :_NEAR, :])
+    return combined(far, known.residual.distance(off), past)
+
+
+def judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
+    """Judge the next rows ``(rows, members, columns)``; a row of NaN alone is an absent member.
+
+    The watch moves on. Returns ``(rows, members)``: how far each row's evidence lies above
+    the line (negative: below; finite; an absent member's is the lowest) and whether it
+    alarms. What a row gets depends on it and the rows before it alone.
+
+    Raises: ShapeMismatch for other members or columns than were learned.
+    """
+    if rows.shape[1:] != watch.known.scale.location.shape:
+        raise ShapeMismatch(
+            f"rows of {rows.shape[1:]} members and columns, {watch.known.scale.location.shape} "
+            "were learned"
+        )
+    margins, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        margins[part], alarms[part] = _judge(watch, rows[part])
+    return margins, alarms
+
+
+def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
+    seen = watch.known.scale.seen(scale.measured(rows))
+    watch.followed, off = follow(watch.followed, seen)
+    watch.range, past = unseen.beyond(watch.range, seen)
+    evidence = _evidence(watch.known, off, past)
+    margins, alarms = np.full(evidence.shape, NOTHING), np.zeros(evidence.shape, bool)
+    present = np.argwhere(np.logical_not(np.isnan(seen).all(axis=2)))
+    for row, member in present.tolist():
+        told = watch.line.judge(watch.accounts[member], float(evidence[row, member]))
+        margins[row, member], alarms[row, member] = told
+    return margins, alarms
+
+
+NOTHING: Final = -math.log(1e12)
+"""The margin of a row that holds no measurement."""
