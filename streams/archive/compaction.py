@@ -73,21 +73,26 @@ def _merged(
     lot.mkdir(parents=True)
     tables = sorted({path.stem for one in lots for path in one.glob("*.parquet")})
     for table in tables:
-        if stopped():
-            return None
         files = [one / f"{table}.parquet" for one in lots]
-        _merge(lot / f"{table}.parquet", table, [path for path in files if path.exists()])
+        there = [path for path in files if path.exists()]
+        if not _merge(lot / f"{table}.parquet", table, there, stopped):
+            return None
     describe(lot, _together([manifest(one) for one in lots]))
     return draft
 
 
-def _merge(target: Path, table: str, files: Iterable[Path]) -> None:
-    """Row group by row group, so that memory holds one at a time."""
+def _merge(
+    target: Path, table: str, files: Iterable[Path], stopped: Callable[[], bool]
+) -> bool:  # fmt: skip  # two lines say as much
+    """Row group by row group, so that memory holds one at a time; False when stopped."""
     with target.open("wb") as file:
         with pq.ParquetWriter(file, SCHEMAS[table], **written_as(table)) as writer:
             for rows in _grouped(files):
+                if stopped():
+                    return False
                 writer.write_table(rows)
         keep(file)
+    return True
 
 
 def _grouped(files: Iterable[Path]) -> Iterator[pa.Table]:
