@@ -209,7 +209,7 @@ def test_a_connection_that_nobody_answers_says_so(
 ) -> None:
     """A scan of addresses is mostly silence."""
     container = docker_engine.run(image)
-    nobody = remote.address(77)
+    nobody = remote.address(57)
     collecting.until(lambda: container.id in collecting.rows, "a first sample")
 
     container.exec_run(["/bin/sh", "-c", f"nc -w 2 {nobody} 22 </dev/null"], detach=True)

@@ -105,6 +105,9 @@ class Stand:
         headers = [(KIND_HEADER, kind.encode())] if kind else []
         self.producer.produce(topic, value, partition=0, headers=headers)
         self.producer.flush(20)
+        flushed_ms = time.time_ns() // 1_000_000
+        while time.time_ns() // 1_000_000 == flushed_ms:
+            pass  # the log tells milliseconds: what comes next is to come later
 
     # ---- out ------------------------------------------------------------------------------
 
