@@ -7,6 +7,7 @@ was called or configured wrongly.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -170,6 +171,16 @@ def _loaded(entry: EntryPoint) -> Any:
     found._add_completion = False  # noqa: SLF001  # typer offers it to the constructor only
     command = typer.main.get_command(found)
     command.name = entry.name
+    return _flowing(command)
+
+
+def _flowing(command: Any) -> Any:
+    """With paragraphs that flow: the terminal's width breaks lines, not the source's."""
+    if command.help:
+        paragraphs = inspect.cleandoc(command.help).split("\n\n")
+        command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+    for inner in getattr(command, "commands", {}).values():
+        _flowing(inner)
     return command
 
 

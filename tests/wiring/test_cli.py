@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -40,6 +41,16 @@ def test_the_commands_are_those_that_were_promised() -> None:
         "demo", "up", "collect", "gather", "worker", "govern", "respond", "topics", "alerts",
         "incident", "keys", "config", "archive", "query", "report",
     }  # fmt: skip  # one list
+
+
+@pytest.mark.parametrize("arguments", [("replay",), ("models", "promote")])
+def test_paragraphs_of_help_flow_at_any_width(arguments: tuple[str, ...]) -> None:
+    """Lines that break where the source does leave single words behind on most terminals."""
+    lines = plimsoll(*arguments, "--help", COLUMNS="80").stdout.split("╭")[0].splitlines()
+    text = [line.rstrip() for line in lines if line.strip()][1:]  # without the usage
+
+    short = [a for a, b in itertools.pairwise(text) if len(a) + len(b.split()[0]) < 78]
+    assert [line for line in short if not line.endswith(".")] == []
 
 
 def test_listing_the_commands_loads_none_of_them() -> None:
