@@ -54,14 +54,14 @@ class Interface:
     """
 
     KIND: ClassVar[str] = "interface"
-    name: str
+    interface: str
     received_bytes: int = 0
     sent_bytes: int = 0
     received_packets: int = 0
     sent_packets: int = 0
 
     def __post_init__(self) -> None:
-        checks.name(self.name, "name", 64)
+        checks.name(self.interface, "interface", 64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,7 @@ def test_each_of_several_interfaces_is_told_apart(
     def sent() -> dict[str, int]:
         found: dict[str, int] = {}
         for one in collecting.of(container.id, Interface):
-            found[one.name] = found.get(one.name, 0) + one.sent_bytes
+            found[one.interface] = found.get(one.interface, 0) + one.sent_bytes
         return found
 
     def send() -> int:
