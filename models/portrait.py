@@ -63,7 +63,7 @@ def portrait(
     at = int(places[0])
     off, up, down = seen.off[at, :SIZE], seen.up[at, :SIZE], seen.down[at, :SIZE]
     left = distance.excused(off, up, down)
-    parts = np.zeros(SIZE) if forest is None else np.maximum(forest.shares(left), 0.0)
+    parts = np.zeros(SIZE) if forest is None else np.maximum(forest.shares(left[None])[0], 0.0)
     parts = parts / (parts.sum() or 1.0)
     members = state.members
     level = own_level(members.trust()[row] * members.grid[row, LEVEL])

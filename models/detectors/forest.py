@@ -139,9 +139,9 @@ class Forest:
         return self._many(columns)
 
     def _columns(self, rows: Array) -> Single:
-        if rows.shape[1] != len(self.trees.features):
+        if rows.ndim != 2 or rows.shape[1] != len(self.trees.features):
             raise ShapeMismatch(
-                f"rows of {rows.shape[1]} features for a forest of {len(self.trees.features)}: "
+                f"rows of shape {rows.shape} for a forest of {len(self.trees.features)} features: "
                 "align them by feature name first"
             )
         return np.ascontiguousarray(rows.T, np.float32)

@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from models.contract import KIND_HEADER, PARTITIONER, Topics
+from models.detection import Detection
 from models.pipeline import Arrival, Core, judge
 from models.records.codec import decode, encode
 from models.records.rejected import DeadLetter
@@ -24,6 +25,7 @@ from models.records.samples import Samples
 from models.records.telemetry import KIND_OF, KINDS, Batch, Member, Telemetry, Tick
 from models.state import LineageState, pack, unpack
 from streams import keys
+from streams.settings import load
 from streams.tables import Rows
 from tests.fixtures_kafka import TestKafka
 from tests.wiring.test_tables import Memory
@@ -136,6 +138,7 @@ class Deployment:
 
     def replay(self) -> dict[str, LineageState]:
         """The log judged by one thread, a record at a time."""
+        core = Core(detection=Detection(budget_alarms_per_day=load().worker.alarms_per_day))
         states: dict[str, LineageState] = {}
         of_partition: dict[int, set[str]] = {}
         for message in self.read(self.topics.telemetry):
@@ -146,7 +149,7 @@ class Deployment:
                 here.add(record.group)
             due = sorted(here) if isinstance(record, Tick) else [record.group]
             arrivals = [Arrival(group, record, arrived_ns) for group in due]
-            states.update(judge(states, arrivals, Core()).states)
+            states.update(judge(states, arrivals, core).states)
         return states
 
 
