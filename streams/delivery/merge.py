@@ -41,6 +41,7 @@ class Merge:
         self._clock = clock
         self._held: dict[TP, deque[Any]] = {}
         self._since_s: float | None = None
+        self._told = False
 
     def __bool__(self) -> bool:
         return any(self._held.values())
@@ -74,15 +75,18 @@ class Merge:
         """A partition that can't be read must not stop everything for ever."""
         absent = [tp for tp in unread if not self._held.get(tp)]
         if not absent:
-            self._since_s = None
+            self._since_s, self._told = None, False
             return False
         now_s = self._clock()
         if self._since_s is None:
             self._since_s = now_s
         if now_s - self._since_s < self._patience_s:
             return True
-        log.warning(
-            "a partition stays unread, going on without its records: they will be out of turn",
-            waited_s=self._patience_s, first=f"{absent[0].topic}[{absent[0].partition}]",
-        )  # fmt: skip  # one line of fields
+        if not self._told:
+            self._told = True
+            log.warning(
+                "a partition stays unread, going on without its records: they will be out of "
+                "turn; look after its broker",
+                waited_s=self._patience_s, first=f"{absent[0].topic}[{absent[0].partition}]",
+            )  # fmt: skip  # one line of fields
         return False

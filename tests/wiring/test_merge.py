@@ -8,6 +8,7 @@ from typing import Any
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from streams.delivery.merge import Merge
 
@@ -70,12 +71,15 @@ def test_a_partition_that_cannot_be_read_holds_up_the_others_for_a_time_only() -
     clock = SimpleNamespace(now_s=0.0)
     merge = Merge(RANK, patience_s=10.0, clock=lambda: float(clock.now_s))
     merge.put(event(FINDINGS, 7, 10.0))
+    merge.put(event(FINDINGS, 8, 11.0))
 
     assert merge.ready([WORDS], 500) == []
     clock.now_s = 9.9
     assert merge.ready([WORDS], 500) == []
     clock.now_s = 10.1
-    assert told(merge.ready([WORDS], 500)) == [("findings", 7)]
+    with capture_logs() as said:
+        assert told(merge.ready([WORDS], 500)) == [("findings", 7), ("findings", 8)]
+    assert [line["first"] for line in said] == ["control[0]"]  # once, not for each record
 
 
 def test_offsets_count_within_a_partition_whatever_its_times_say() -> None:
