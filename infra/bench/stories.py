@@ -56,7 +56,7 @@ class Counted:
     """``bystanders``: orders against containers of which no story told."""
 
     endings: list[Ending] = field(default_factory=list)
-    bystanders: Counter[str] = field(default_factory=Counter)
+    bystanders: list[str] = field(default_factory=list)
     draws: int = 0
 
 
@@ -76,7 +76,7 @@ def counted(
             stories = varied(chance(seed, "variation", draw))
             running = _told(play, stories)
             result.endings += [_ending(seed, draw, one, play) for one in running]
-            result.bystanders.update(_bystanders(running, play))
+            result.bystanders += [f"{seed}/{draw} {one}" for one in _bystanders(running, play)]
             result.draws += 1
             trunk.run(BETWEEN_S)
             told()
@@ -118,7 +118,11 @@ def _bystanders(running: Sequence[Running], play: Play) -> Iterator[str]:
     concerned = {
         finding.verdict.subject for one in running for finding in concerning(one, play.findings)
     } | {victim for one in running for victim in one.victims}
-    yield from (str(action) for subject, action in play.acted.items() if subject not in concerned)
+    for finding in play.findings:
+        verdict, action = finding.verdict, POLICY.action_for(finding.verdict)
+        if action in ORDERS and verdict.subject not in concerned:
+            why = "; ".join(reason.text for reason in verdict.reasons)
+            yield f"{verdict.name or verdict.subject} {verdict.level}, {action}: {why}"
 
 
 def rows(endings: Sequence[Ending]) -> dict[str, Counter[str]]:
@@ -143,7 +147,7 @@ def _document(result: Counted) -> dict[str, Any]:
     return {
         "draws": result.draws,
         "stories": {name: dict(row) for name, row in rows(result.endings).items()},
-        "bystanders": dict(result.bystanders),
+        "bystanders": result.bystanders,
         "wrong": [one for one in result.endings if not one.right],
     }
 
@@ -162,7 +166,7 @@ def main() -> None:
         return
     console = Console(width=140)
     console.print(_table(result))
-    console.print("orders against bystanders:", dict(result.bystanders) or "none")
+    console.print("orders against bystanders:", *(result.bystanders or ["none"]), sep="\n  ")
     for one in result.endings:
         if not one.right:
             console.print(f"{one.seed}/{one.draw} {one.story} on {one.part}: {one.level}, "
