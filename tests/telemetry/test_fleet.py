@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +18,8 @@ from models.records.inventory import InventoryEntry, State
 from models.records.order import Action
 from models.records.verdict import Level
 from producers.settings import load
-from producers.sources.simulated import STORIES, Fleet
+from producers.sources.simulated import STORIES, Fleet, varied
+from producers.sources.simulated.chance import chance
 from producers.sources.simulated.source import SimulatedSource
 from tests.telemetry.builders import NS, START_NS
 
@@ -62,6 +64,31 @@ def test_the_same_seed_makes_the_same_frames() -> None:
     once = [encode(frame) for frame in steps(first, 10)]
     assert once == [encode(frame) for frame in steps(second, 10)]
     assert once != [encode(frame) for frame in steps(other, 10)]
+
+
+def test_the_stories_are_told_as_the_script_has_them() -> None:
+    """The demo, its figures and its pictures tell them: variations leave them as they are."""
+    one, told = fleet(), hashlib.sha256()
+    for story in STORIES:
+        one.begin(story.name)
+    for frame in steps(one, 120):
+        for observation in frame.observations:
+            told.update(repr(observation).encode())
+    assert told.hexdigest() == "cce879a22c134dc62f253d4d92552d511ee3577f7128b4ec93d59821280d7194"
+
+
+def test_a_varied_story_keeps_its_name_and_its_meaning() -> None:
+    """What is expected of it must not move with the draw; no two befall one image."""
+    script = {story.name: story for story in STORIES}
+    for seed in range(50):
+        drawn = varied(chance(seed))
+        assert {story.name for story in drawn} == set(script)
+        assert len({story.part for story in drawn}) == len(drawn)
+        for story in drawn:
+            usual = script[story.name]
+            assert (story.expected, story.action) == (usual.expected, usual.action)
+            assert story.twin == usual.twin
+            assert type(story.plot) is type(usual.plot)
 
 
 def test_frames_are_those_of_the_real_collector() -> None:

@@ -80,8 +80,12 @@ class Fleet(Runtime):
 
         Raises: KeyError when no story has that name.
         """
+        return self.tell(story_named(name))
+
+    def tell(self, story: Story) -> Running:
+        """Start any story, a varied one too."""
         with self.lock:
-            running = Running(story_named(name), self._now_ns, self._seed)
+            running = Running(story, self._now_ns, self._seed)
             running.story.plot.begin(self, running)
             self.running.append(running)
             return running

@@ -219,17 +219,17 @@ CATALOGUE: Final[tuple[Profile, ...]] = (
 )  # fmt: skip  # a catalogue reads better in rows
 
 
-def next_version(profile: Profile) -> Profile:
-    """What the next release of an image is like: more work a request, a helper program of
-    its own, and a service that it had never called.
+def next_version(profile: Profile, dearer: float = 1.5, larger: float = 1.3) -> Profile:
+    """What the next release of an image is like: so many times the work a request and the
+    memory, a helper program of its own, and a service that it had never called.
     """
     return replace(
         profile,
         version=profile.version + 1,
         programs=(*profile.programs, ("/usr/local/bin/flagd", profile.programs[0][0])),
         links=(*profile.links, Link("feature-flags", 443, 0.05, 700, 2_600, 10)),
-        cpu_s_per_request=profile.cpu_s_per_request * 1.5,
-        memory_base_bytes=profile.memory_base_bytes * 1.3,
+        cpu_s_per_request=profile.cpu_s_per_request * dearer,
+        memory_base_bytes=profile.memory_base_bytes * larger,
         processes=profile.processes + 4,
     )
 
