@@ -22,6 +22,7 @@ from streams.archive.tables import FACTS, LOG, SCHEMAS
 
 _WHAT: Final = {
     "connections": "direction || ' ' || peer || ':' || port || '/' || protocol",
+    "interfaces": "interface",
     "listens": "port || '/' || protocol",
     "programs": "executable",
     "file_changes": "change || ' ' || path",
