@@ -81,10 +81,25 @@ def record(kind: Any, values: Mapping[str, Any]) -> Any:
     """The record that these columns hold: the inverse of :func:`row`, times as whole ns.
 
     >>> from models.records.telemetry import Tick
-    >>> record(Tick, row(Tick(7), columns(Tick)))
-    Tick(at_ns=7)
+    >>> record(Tick, row(Tick(1_790_000_000 * 10**9), columns(Tick)))
+    Tick(at_ns=1790000000000000000)
     """
     return kind(**{field: read(values.get(name)) for field, name, read in _readers(kind)})
+
+
+def whole_ns(rows: pa.Table) -> pa.Table:
+    """Times as whole nanoseconds, which Python's own cannot hold, within records too."""
+    precise = [f.with_type(TIME) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
+    whole = [pa.field(field.name, _whole(field.type)) for field in rows.schema]
+    return rows.cast(pa.schema(precise)).cast(pa.schema(whole))
+
+
+def _whole(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.int64()
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(inner.name, _whole(inner.type)) for inner in kind])
+    return pa.list_(_whole(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def time_of(value_ns: int) -> int | None:

@@ -102,8 +102,9 @@ def _fields(kind: Any, without: Iterable[str] = ()) -> Fields:
 
 
 FACTS: Final[dict[type, str]] = {
-    Connection: "connections", Interface: "interfaces", Listen: "listens", Program: "programs", FileChange: "file_changes",
-    BootIdentity: "boots", Exec: "execs", Lifecycle: "lifecycles", Coverage: "coverage",
+    Connection: "connections", Interface: "interfaces", Listen: "listens", Program: "programs",
+    FileChange: "file_changes", BootIdentity: "boots", Exec: "execs", Lifecycle: "lifecycles",
+    Coverage: "coverage",
 }  # fmt: skip  # a table
 """The table of each kind of observation."""
 
