@@ -31,8 +31,6 @@ from streams.archive.views import DAMAGED
 
 _KIND_OF: Final[dict[str, Any]] = {table: kind for kind, table in FACTS.items()}
 _TABLES: Final = ("samples", "ticks", *_KIND_OF)
-_SAME: Final = ("scope", "lineage", "role")
-_EACH: Final = ("subject", "host", "image", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +162,11 @@ def _batch(rows: pa.Table) -> Batch:
     who = rows.take(first).to_pylist()
     values = np.array([rows[name].to_numpy() for name in FEATURES], np.float64)
     table = Samples(FEATURES, subjects, index, rows["time"].to_numpy(), values)
-    same = (who[0][name] for name in _SAME)
-    return Batch(*same, tuple(map(_sampled, who)), table, who[0]["interval_s"])
+    one = who[0]
+    return Batch(
+        one["scope"], one["lineage"], one["role"], tuple(map(_member, who)), table,
+        one["interval_s"],
+    )  # fmt: skip  # as the fields lie
 
 
 def _numbered(subjects: Sequence[str]) -> tuple[tuple[str, ...], list[int], Any]:
@@ -176,13 +177,6 @@ def _numbered(subjects: Sequence[str]) -> tuple[tuple[str, ...], list[int], Any]
     return tuple(places), first.tolist(), index
 
 
-def _sampled(row: dict[str, Any]) -> Member:
-    return Member(
-        *(row[name] for name in _EACH), started_ns=row["started"] or 0,
-        memory_limit_bytes=row["memory_limit_bytes"], cpu_limit_cores=row["cpu_limit_cores"],
-    )  # fmt: skip  # two lines say as much
-
-
 def _sightings(parts: Sequence[_Part], members: dict[str, Member]) -> Sightings:
     rows = [(part.table, row) for part in parts for row in part.rows.to_pylist()]
     who = {row["subject"]: _met(row, members) for _, row in rows}
@@ -190,13 +184,21 @@ def _sightings(parts: Sequence[_Part], members: dict[str, Member]) -> Sightings:
         Observation(row["subject"], row["time"], record(_KIND_OF[table], row))
         for table, row in rows
     )
-    return Sightings(*(rows[0][1][name] for name in _SAME), tuple(who.values()), seen)
+    _, one = rows[0]
+    return Sightings(one["scope"], one["lineage"], one["role"], tuple(who.values()), seen)
 
 
 def _met(row: dict[str, Any], members: dict[str, Member]) -> Member:
     """Who an observation is about; the limits are those that its samples told last."""
-    told = Member(*(row[name] for name in _EACH), started_ns=row.get("started") or 0)
+    told = _member(row)
     known = members.get(told.subject, told)
     return replace(
         told, memory_limit_bytes=known.memory_limit_bytes, cpu_limit_cores=known.cpu_limit_cores
     )
+
+
+def _member(row: dict[str, Any]) -> Member:
+    return Member(
+        row["subject"], row["host"], row["image"], row["name"], row.get("started") or 0,
+        row.get("memory_limit_bytes") or 0, row.get("cpu_limit_cores") or 0.0,
+    )  # fmt: skip  # as the fields lie

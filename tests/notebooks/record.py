@@ -101,8 +101,10 @@ class Recording:
 
     def _judged(self, place: int, judged: Judgement) -> Iterator[Entry]:
         self.states[place] |= judged.states
-        for said in (*judged.verdicts, *judged.summaries):
-            yield self._entry("verdicts", place, said, said.group)
+        for verdict in judged.verdicts:
+            yield self._entry("verdicts", place, verdict, verdict.group)
+        for summary in judged.summaries:
+            yield self._entry("verdicts", place, summary, summary.group)
         for finding in judged.findings:
             yield self._entry("findings", 0, finding, finding.verdict.group)
             yield from self._governed(finding)
