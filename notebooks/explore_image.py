@@ -43,7 +43,7 @@ from models.pipeline import Core
 from models.reasons import amount
 from streams.archive.layout import day_of
 from streams.archive.telemetry import ArchivedTelemetry
-from streams.archive.views import asked, opened
+from streams.archive.views import asked, given, opened
 from streams.commands.output import show
 from streams.commands.times import clock as date
 from streams.commands.times import moment
@@ -56,9 +56,9 @@ source = ArchivedTelemetry(ARCHIVE, Topics(settings.topic_prefix).telemetry)
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
 archive = opened(ARCHIVE, settings.archive.team_labels, since=day_of(window[0] // 10**6))
-archive.execute("SET VARIABLE since = make_timestamp_ns(?)::TIMESTAMP", [window[0]])
-archive.execute("SET VARIABLE until = make_timestamp_ns(?)::TIMESTAMP", [window[1]])
-WITHIN = "time >= getvariable('since') AND time < getvariable('until')"
+given(archive, since=window[0] // 1000, until=window[1] // 1000, scope=settings.scope)
+WITHIN = """time >= make_timestamp(getvariable('since'))
+    AND time < make_timestamp(getvariable('until')) AND scope = getvariable('scope')"""
 print(f"{date(window[0])} to {date(window[1])} UTC")
 
 
@@ -75,16 +75,19 @@ images = ask(f"""
     SELECT lineage, role, scope, count(DISTINCT image) AS versions,
         count(DISTINCT subject) AS containers, count(*) AS samples,
         avg(cpu_cores) AS cpu, avg(memory_working_set_bytes) AS memory
-    FROM samples WHERE {WITHIN} AND NOT starts_with(subject, 'host/') AND scope = '{settings.scope}'
+    FROM samples WHERE {WITHIN} AND NOT starts_with(subject, 'host/')
     GROUP BY ALL ORDER BY samples DESC, lineage""")
 rows = [dict(zip(images, row, strict=True)) for row in zip(*images.values(), strict=True)]
 show(
     [row | {"cpu": amount(row["cpu"], "cores"), "memory": amount(row["memory"], "B")}
      for row in rows[:20]], as_json=False, empty="no samples in the window",
 )  # fmt: skip  # one call
-lineage = LINEAGE or rows[0]["lineage"]
-role = next(row["role"] for row in rows if row["lineage"] == lineage)
-OURS = f"{WITHIN} AND scope = '{settings.scope}' AND lineage = '{lineage}' AND role = '{role}'"
+chosen = [row for row in rows if LINEAGE in ("", row["lineage"])]
+if not chosen:
+    raise SystemExit(f"no samples of {LINEAGE or 'any image'} in the window: see SINCE and LINEAGE")
+lineage, role = chosen[0]["lineage"], chosen[0]["role"]
+given(archive, lineage=lineage, role=role)
+OURS = f"{WITHIN} AND lineage = getvariable('lineage') AND role = getvariable('role')"
 
 # %% [markdown]
 # ## What is usual

@@ -61,7 +61,7 @@ from models.records.verdict import Finding, Verdict
 from streams.archive.decided import said
 from streams.archive.layout import day_of
 from streams.archive.telemetry import ArchivedTelemetry
-from streams.archive.views import asked, opened
+from streams.archive.views import asked, given, opened
 from streams.commands.output import show
 from streams.commands.times import clock as date
 from streams.commands.times import moment
@@ -82,6 +82,8 @@ window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), end
 findings = said(ARCHIVE, Finding, settings.scope, window)
 verdicts = said(ARCHIVE, Verdict, settings.scope, window) + [one.verdict for one in findings]
 orders = said(ARCHIVE, Order, settings.scope, window)
+if not verdicts:
+    raise SystemExit("no verdict in the window: look further back with SINCE")
 worst = max(verdicts, key=lambda one: (one.level.rank, one.score))
 of_incident = {order.incident: order.subject for order in orders}
 course = course_of(verdicts, of_incident.get(TARGET, TARGET) or worst.subject)
@@ -145,10 +147,13 @@ else:
 from_ns = course.verdicts[0].from_ns - AROUND_S * 10**9
 until_ns = course.verdicts[-1].at_ns + AROUND_S * 10**9
 archive = opened(ARCHIVE, settings.archive.team_labels, since=day_of(from_ns // 10**6))
-archive.execute("SET VARIABLE since = make_timestamp_ns(?)::TIMESTAMP", [from_ns])
-archive.execute("SET VARIABLE until = make_timestamp_ns(?)::TIMESTAMP", [until_ns])
-OURS = f"""time >= getvariable('since') AND time < getvariable('until')
-    AND scope = '{found.scope}' AND lineage = '{found.lineage}' AND role = '{found.role}'"""
+given(
+    archive, since=from_ns // 1000, until=until_ns // 1000, scope=found.scope,
+    lineage=found.lineage, role=found.role, subject=found.subject,
+)  # fmt: skip  # one call
+OURS = """time >= make_timestamp(getvariable('since'))
+    AND time < make_timestamp(getvariable('until')) AND scope = getvariable('scope')
+    AND lineage = getvariable('lineage') AND role = getvariable('role')"""
 
 told = [one.feature for one in found.reasons if one.feature]
 told += [one.feature for one in portrait.traits] if portrait else [one.name for one in MEASURED]
@@ -200,8 +205,8 @@ new = asked(archive, f"""
         count(DISTINCT subject) AS containers
     FROM observations WHERE {OURS}
     GROUP BY kind, what
-    HAVING arg_min(subject, time) = '{found.subject}'
-        AND first > getvariable('since') + to_seconds({AROUND_S} / 2)
+    HAVING arg_min(subject, time) = getvariable('subject')
+        AND first > make_timestamp(getvariable('since')) + to_seconds({AROUND_S} / 2)
     ORDER BY first LIMIT 20""").fetchall()  # fmt: skip  # one query
 show(
     [{"first": str(first)[:19], "kind": kind, "what": clean(what), "times": count,

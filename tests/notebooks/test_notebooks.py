@@ -186,6 +186,21 @@ def test_an_incident_s_name_leads_to_its_container(tmp_path: Path) -> None:
     assert watched["orders"] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("explore_image", {"LINEAGE": '"shop/o\'clock"'}, "no samples of shop/o'clock"),
+        ("investigate_incident", {"SINCE": '"49m"', "UNTIL": '"48m"'}, "look further back"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    name: str, parameters: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """A traceback from within a query tells nobody which parameter to change."""
+    with pytest.raises(SystemExit, match=said):
+        run(name, tmp_path, **parameters)
+
+
 def test_a_model_s_card_leads_to_its_forest(tmp_path: Path) -> None:
     """A verdict that a forest had a part in is seen with that forest, or not at all."""
     source, store = ArchivedTelemetry(WHERE), ModelStore(tmp_path)
