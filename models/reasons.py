@@ -16,13 +16,12 @@ _PREFIXES: Final = ("", "k", "M", "G", "T", "P")
 def amount(value: float, unit: str) -> str:
     """A value with its unit, short.
 
-    >>> amount(48_000_000, "B"), amount(0.25, "cores"), amount(3.0, "")
-    ('48 MB', '0.25 cores', '3')
+    >>> amount(48_000_000, "B"), amount(0.25, "cores"), amount(3.0, ""), amount(1_784.2, "/s")
+    ('48 MB', '0.25 cores', '3', '1784 /s')
     """
     if not unit.startswith("B"):
-        return (
-            f"{value:.3g} {unit}".rstrip() if abs(value) < 1e4 else f"{value:.0f} {unit}".rstrip()
-        )
+        told = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+        return f"{told} {unit}".rstrip()
     step = 0
     while abs(value) >= 1000.0 and step < len(_PREFIXES) - 1:
         value, step = value / 1000.0, step + 1

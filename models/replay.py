@@ -6,7 +6,7 @@ its own, as in the worker; so the same log and models give the same verdicts, by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -36,8 +36,15 @@ class Source(Protocol):
     def span(self) -> tuple[int, int]:
         """Arrival of the oldest record and just past the newest, ns; (0, 0): it is empty."""
 
-    def records(self, from_ns: int, until_ns: int) -> Iterator[Recorded]:
-        """What arrived in ``[from_ns, until_ns)`` and may be judged."""
+    def records(
+        self, from_ns: int, until_ns: int, partitions: Sequence[int] = ()
+    ) -> Iterator[Recorded]:
+        """What arrived in ``[from_ns, until_ns)`` and may be judged; ``until_ns`` 0: up to the
+        end. Of these partitions alone, where some are named.
+        """
+
+    def partitions(self) -> int:
+        """How many the log has."""
 
     @property
     def offsets(self) -> dict[str, tuple[int, ...]]:

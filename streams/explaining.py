@@ -8,12 +8,12 @@ from typing import Final
 
 from models.contract import partition_of
 from models.errors import ConfigurationError
+from models.lineage import LineageState
 from models.pipeline import Core
 from models.portrait import Portrait, portrait
 from models.records.telemetry import Tick
 from models.records.verdict import Verdict
-from models.replay import Recorded, Replay
-from streams.stores.window import TelemetryLog
+from models.replay import Recorded, Replay, Source
 
 _LONGEST_NS: Final = 60 * 10**9
 """So much arrival time after a verdict's event time its record may still come."""
@@ -29,6 +29,11 @@ class Course:
     def worst(self) -> Verdict:
         """The verdict to explain: of the highest level, then score; of equals the first."""
         return max(self.verdicts, key=lambda one: (one.level.rank, one.score, -one.at_ns))
+
+    @property
+    def turning(self) -> Verdict:
+        """The first verdict of the highest level: what was seen before anybody answered."""
+        return max(self.verdicts, key=lambda one: (one.level.rank, -one.at_ns))
 
 
 def course_of(verdicts: Iterable[Verdict], said: str) -> Course:
@@ -51,17 +56,14 @@ def course_of(verdicts: Iterable[Verdict], said: str) -> Course:
     )
 
 
-def looked_at(
-    source: TelemetryLog, core: Core, verdict: Verdict, partitions: int
-) -> Portrait | None:
+def looked_at(source: Source, core: Core, verdict: Verdict) -> Portrait | None:
     """The container as it was judged: its lineage replayed up to that verdict.
 
     None when the log no longer leads there.
     """
     replay = Replay(core, at_once=1)
-    place = partition_of(verdict.group.encode(), partitions)
-    records = source.records(0, verdict.at_ns + _LONGEST_NS, [place])
-    for judged in replay.run(_of_group(records, verdict.group)):
+    records = _of_group(source, verdict.group, verdict.at_ns + _LONGEST_NS)
+    for judged in replay.run(records):
         if any(one.uid == verdict.uid for one in judged.verdicts):
             state = judged.states[verdict.group]
             forest = core.models.active(verdict.at_ns)
@@ -69,7 +71,25 @@ def looked_at(
     return None
 
 
-def _of_group(records: Iterable[Recorded], group: str) -> Iterator[Recorded]:
-    for one in records:
+def known_of(source: Source, core: Core, group: str, until_ns: int) -> LineageState:
+    """What is known of a lineage in one role by then: judged from the log's beginning.
+
+    Raises: ConfigurationError when nothing of it is there.
+    """
+    replay = Replay(core)
+    for _ in replay.run(_of_group(source, group, until_ns)):
+        pass
+    for states in replay.states.values():
+        if group in states:
+            return states[group]
+    raise ConfigurationError(
+        f"{group}: no telemetry of it up to then; a group is SCOPE/LINEAGE/ROLE, as the "
+        "archive's table samples has them"
+    )
+
+
+def _of_group(source: Source, group: str, until_ns: int) -> Iterator[Recorded]:
+    place = partition_of(group.encode(), source.partitions())
+    for one in source.records(0, until_ns, [place]):
         if isinstance(one.record, Tick) or one.record.group == group:
             yield one

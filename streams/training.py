@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from models.detectors.forest import Forest, Trees
+from models.drift import drifts
 from models.errors import PlimsollError
 from models.features import NAMES, Array
 from models.modelfile import digest, save
@@ -79,7 +80,8 @@ def candidate(
     replay = Replay(core or Core(), at_once=1)
     seen = gathered(replay, source, scope, from_ns, split_ns)
     manifest, content, trees = _made(seen, scope, now_ns, seed)
-    evaluation = evaluated(replay, source, scope, Forest(trees), (split_ns, until_ns))
+    held_out = (split_ns, until_ns)
+    evaluation = evaluated(replay, source, scope, Forest(trees), held_out, seen.rows)
     return replace(manifest, evaluation=evaluation, offsets=dict(source.offsets)), content
 
 
@@ -114,29 +116,34 @@ def gathered(replay: Replay, source: Source, scope: str, from_ns: int, until_ns:
 
 
 def evaluated(
-    before: Replay, source: Source, scope: str, forest: Forest, window: tuple[int, int]
-) -> Evaluation:
+    before: Replay, source: Source, scope: str, forest: Forest, window: tuple[int, int],
+    trained: Array,
+) -> Evaluation:  # fmt: skip  # two lines read better than five
     """What the forest would have said of a window that follows the one that ``before`` has
-    judged, and what would have been said without any.
+    judged, and what would have been said without any; how far rows moved from ``trained``.
     """
     ours = Replay(replace(before.core, models=Models(((0, forest),))), at_once=1)
     ours.states = {place: dict(states) for place, states in before.states.items()}
     surprises: list[Array] = []
+    held_out = _Thinned()
 
     def seen(one: Recorded) -> None:
         if isinstance(one.record, Batch):
             rows = deviations(ours.of(one), one.record, ours.core)
             surprises.append(forest.surprise(rows))
+            held_out.add(one.record.at_ns, rows)
 
     with_it = _rising(ours, _of_scope(source, scope, *window), seen)
     without = _rising(before, _of_scope(source, scope, *window))
     every = np.concatenate(surprises) if surprises else np.empty(0)
+    later = held_out.since(0)
     return Evaluation(
         *window, len(every),
         {f"{q:g}": round(float(np.quantile(every, q)), 3) for q in QUANTILES if len(every)},
         _count(one.verdict.level.value for one in with_it),
         _count(one.verdict.level.value for one in without),
         _count(one.verdict.image for one in with_it),
+        drifts(trained, later, NAMES) if len(later) else {},
     )  # fmt: skip  # as the fields lie
 
 

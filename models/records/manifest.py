@@ -27,6 +27,7 @@ class Evaluation:
 
     ``surprise``: quantile → nats (1 is the mean of training); ``alarms``: findings that rose
     to *corrupted* or beyond, by level; ``alarms_without``: the same without any forest.
+    ``drift``: by feature, how far its deviations have moved since training (models/drift.py).
     """
 
     from_ns: int
@@ -36,6 +37,7 @@ class Evaluation:
     alarms: dict[str, int] = field(default_factory=dict)
     alarms_without: dict[str, int] = field(default_factory=dict)
     alarms_by_image: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

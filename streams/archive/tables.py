@@ -61,6 +61,7 @@ _WHO: Final[Fields] = [
     for name in ("scope", "lineage", "role", "image", "subject", "host", "name")
 ]
 _TIME: Final = pa.field("time", TIME)
+_STARTED: Final = pa.field("started", TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,13 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     for name, fields in {
         "samples": [
             _TIME, *_WHO,
-            pa.field("interval_s", pa.float64()), pa.field("started", TIME),
+            pa.field("interval_s", pa.float64()), _STARTED,
             pa.field("memory_limit_bytes", pa.int64()), pa.field("cpu_limit_cores", pa.float64()),
             *(pa.field(feature, pa.float64()) for feature in FEATURES),
             pa.field("others", pa.map_(pa.string(), pa.float64())),
         ],
-        **{table: [_TIME, *_WHO, *_fields(kind, _OWN_IMAGE)] for kind, table in FACTS.items()},
+        **{table: [_TIME, *_WHO, _STARTED, *_fields(kind, _OWN_IMAGE)]
+           for kind, table in FACTS.items()},
         "ticks": [pa.field("topic", pa.string()), *_fields(Tick)],
         "inventory": [*_fields(InventoryEntry), pa.field("deleted", pa.bool_())],
         "verdicts": _fields(Verdict),
@@ -351,6 +353,7 @@ def facts(kind: type, taken: Sequence[Sighted]) -> pa.RecordBatch:
           for name in ("scope", "lineage", "role")),
         *([getattr(member, name) for _, _, member, _ in taken]
           for name in ("image", "subject", "host", "name")),
+        [time_of(member.started_ns) for _, _, member, _ in taken],
         *([column.of(one.fact) for _, _, _, one in taken]
           for column in columns(kind, _OWN_IMAGE)),
     ]  # fmt: skip  # as the schema has them

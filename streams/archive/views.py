@@ -196,6 +196,19 @@ def _first(problem: Exception) -> str:
     return " ".join(kept[:3])[:500]
 
 
+def given(connection: duckdb.DuckDBPyConnection, **values: str | int) -> None:
+    """Let queries name values as ``getvariable('NAME')``: what others chose, a lineage's name
+    among it, never becomes SQL.
+
+    >>> connection = duckdb.connect()
+    >>> given(connection, lineage="shop/o'clock", since=7)
+    >>> connection.execute("SELECT getvariable('lineage'), getvariable('since')").fetchone()
+    ("shop/o'clock", 7)
+    """
+    for name, value in values.items():
+        connection.execute(f"SET VARIABLE {name} = ?", [value])
+
+
 def rows(result: duckdb.DuckDBPyConnection, at_once: int = 2_000) -> Iterator[tuple[Any, ...]]:
     """A result's rows, as they come."""
     while found := result.fetchmany(at_once):

@@ -40,6 +40,7 @@ def list_baselines(as_json: AsJson = False) -> None:
 def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -> None:
     """What is usual, feature by feature, and how sure we are of it."""
     from streams.commands.times import clock
+    from streams.report.rows import usual
     from streams.report.words import clean
 
     found = _find(lineage, image)
@@ -51,7 +52,7 @@ def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -
         f"first seen {clock(found.first_ns)} UTC; known {found.known:.0%} "
         f"({found.container_blocks:.0f} blocks of containers); line {found.line:.1f} deviations"
     )
-    show([_row(one) for one in found.features], as_json=False, empty="no magnitudes known yet")
+    show([usual(one) for one in found.features], as_json=False, empty="no magnitudes known yet")
     if found.facts:
         typer.echo(f"\nnormal facts of the lineage ({len(found.facts)}):")
         for fact in found.facts:
@@ -137,19 +138,6 @@ def _normal(state: Any, image: Any) -> Any:
     from models.normal import normal
 
     return normal(state, image, Detection())
-
-
-def _row(one: Any) -> dict[str, Any]:
-    from models.reasons import amount
-
-    return {
-        "feature": one.feature,
-        "usual": amount(one.usual, one.unit),
-        "from": amount(one.low, one.unit),
-        "to": amount(one.high, one.unit),
-        "one_deviation": f"{one.deviation:.0%}",
-        "blocks": f"{one.blocks:.0f}",
-    }
 
 
 def _change(one: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from models.drift import LARGE, MODERATE
 from models.records.manifest import Evaluation, Manifest, Rehearsal
 from streams.commands.times import clock
 
@@ -40,6 +41,27 @@ def _tried(tried: Evaluation) -> Iterator[str]:
     )
     for image, count in sorted(tried.alarms_by_image.items()):
         yield f"            {count} x {image}"
+    if tried.drift:
+        yield f"  drift     {drifted(tried.drift)}"
+
+
+def drifted(drift: dict[str, float], most: int = 4) -> str:
+    """What has moved most since training, by the population stability index.
+
+    >>> drifted({"cpu_cores": 0.31, "processes": 0.04})
+    'PSI cpu_cores 0.31 (large); all others below 0.1'
+    >>> drifted({"processes": 0.04})
+    'PSI below 0.1 for every feature'
+    """
+    moved = {name: value for name, value in drift.items() if value >= MODERATE}
+    if not moved:
+        return f"PSI below {MODERATE} for every feature"
+    first = sorted(moved.items(), key=lambda pair: -pair[1])[:most]
+    told = ", ".join(f"{name} {value:.2f}" + (" (large)" if value >= LARGE else "")
+                     for name, value in first)  # fmt: skip  # one phrase
+    more = len(moved) - len(first)
+    rest = f"{more} more from {MODERATE} on" if more else f"all others below {MODERATE}"
+    return f"PSI {told}; {rest}"
 
 
 def counted(counts: dict[str, int]) -> str:

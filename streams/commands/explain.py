@@ -29,6 +29,7 @@ def command(
     Told is the strongest verdict. With --replay every feature is shown as
     the judge saw it then, with the forest's part by path attribution.
     """
+    from streams.report.rows import reasons
     from streams.settings import load
 
     settings = load()
@@ -43,7 +44,7 @@ def command(
         return
     for line in _said(course, incident):
         typer.echo(line)
-    show(_reasons(course.worst), as_json=False)
+    show(reasons(course.worst), as_json=False)
     if again:
         typer.echo("")
         _show_portrait(seen)
@@ -83,7 +84,7 @@ def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
     topic = Topics(settings.topic_prefix).telemetry
     with reading("replaying", quiet=quiet) as progress:
         source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)
-        return looked_at(source, core, verdict, source.partitions())
+        return looked_at(source, core, verdict)
 
 
 def _said(course: Any, incident: str) -> Iterator[str]:
@@ -103,42 +104,12 @@ def _said(course: Any, incident: str) -> Iterator[str]:
     yield ""
 
 
-def _reasons(verdict: Any) -> list[dict[str, Any]]:
-    from streams.report.words import clean
-
-    return [
-        {
-            "family": one.family,
-            "evidence": one.evidence,
-            "feature": one.feature or None,
-            "rarity": f"{one.rarity:.3f}",
-            "why": clean(one.text),
-        }
-        for one in verdict.reasons
-    ]
-
-
 def _show_portrait(seen: Any) -> None:
+    from streams.report.rows import trait
+
     if seen is None:
         typer.echo("the log no longer leads to that verdict: retention has taken what came before")
         return
     surprise = "no forest" if seen.surprise is None else f"forest surprise {seen.surprise:.1f} nats"
     typer.echo(f"as it was judged: {seen.siblings} siblings, line {seen.line:.1f}, {surprise}")
-    show([_trait(one) for one in seen.traits[:MOST_TRAITS]], as_json=False)
-
-
-def _trait(one: Any) -> dict[str, Any]:
-    from models.reasons import amount
-
-    def told(value: float | None) -> str:
-        return "unknown" if value is None else amount(value, one.unit)
-
-    return {
-        "feature": one.feature,
-        "value": told(one.value),
-        "usual": f"{told(one.low)} to {told(one.high)}",
-        "deviations": f"{one.off:+.1f}",
-        "siblings_share": f"{one.shared:+.1f}",
-        "left": f"{one.left:+.1f}",
-        "forest": f"{one.forest_share:.0%}",
-    }
+    show([trait(one) for one in seen.traits[:MOST_TRAITS]], as_json=False)

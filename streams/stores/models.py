@@ -89,6 +89,22 @@ class ModelStore:
             raise UntrustedFile(f"model file {path} was changed: nothing of it used")
         return content
 
+    def forest(self, uid: str) -> Forest:
+        """The forest that the card beside its file tells of. Nobody's signature is checked: to
+        look at a past verdict, never to decide by.
+
+        Raises: UntrustedFile when card or file are gone, or do not fit.
+        """
+        path = self._directory / f"{uid}.json"
+        try:
+            manifest = decode(Manifest, orjson.dumps(orjson.loads(path.read_bytes())["manifest"]))
+        except (OSError, ValueError, LookupError, TypeError, MalformedRecord) as problem:
+            raise UntrustedFile(
+                f"model card {path}: {problem}; copy it there with its file, or point models_dir "
+                "at where the trainer writes"
+            ) from problem
+        return forest_of(manifest, self.load(manifest.sha256))
+
     def path(self, digest: str) -> Path:
         return self._directory / f"{digest}.npz"
 

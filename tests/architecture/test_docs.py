@@ -21,7 +21,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
 SOURCES = [
     path
-    for folder in ("models", "streams", "producers", "infra", "docs", "tests")
+    for folder in ("models", "streams", "producers", "infra", "docs", "tests", "notebooks")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in {".py", ".md", ".sh", ".toml", ".j2"} and path != Path(__file__)
 ]

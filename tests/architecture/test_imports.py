@@ -48,10 +48,10 @@ def test_the_contracts_of_import_linter_hold() -> None:
 
 
 @pytest.mark.parametrize("side", ["models", "streams", "producers"])
-def test_the_product_never_imports_infra_or_tests(side: str) -> None:
-    """The wheel holds neither."""
+def test_the_product_never_imports_infra_tests_or_what_notebooks_draw_with(side: str) -> None:
+    """The wheel holds none of them, and no command asks for an extra."""
     for path in (ROOT / side).rglob("*.py"):
-        assert not imported(path) & {"infra", "tests"}, path
+        assert not imported(path) & {"infra", "tests", "matplotlib", "jupytext"}, path
 
 
 @pytest.mark.parametrize("name", ["collect", "gather", "respond"])

@@ -35,7 +35,7 @@ from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Summary, Verdict
 from streams.alerts import wrapped
 from streams.archive import layout
-from streams.archive.columns import RENAMED
+from streams.archive.columns import called
 from streams.archive.compaction import compacted
 from streams.archive.layout import Archive
 from streams.archive.lot import GROUP_ROWS, Lot
@@ -96,7 +96,7 @@ def holds(row: dict[str, Any], record: Any, *without: str) -> None:
         nested = isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0])
         if field.name in without or dataclasses.is_dataclass(value) or nested:
             continue
-        name = RENAMED.get(field.name, field.name.removesuffix("_ns"))
+        name = called(type(record), field.name)
         expected = (value or None) if field.name.endswith("_ns") else told(value)
         assert row[name] == expected, field.name
 
@@ -149,7 +149,10 @@ def test_an_observation_is_a_row_in_the_table_of_its_kind(record: Sightings) -> 
     for kind, table in FACTS.items():
         seen = [one for one in record.observations if type(one.fact) is kind]
         for row, one in zip(found.get(table, []), seen, strict=True):
-            assert (row["time"], row["image"]) == (one.at_ns, members[one.subject].image)
+            of = members[one.subject]
+            assert (row["time"], row["image"], row["started"] or 0) == (
+                one.at_ns, of.image, of.started_ns,
+            )  # fmt: skip  # one place
             holds(row, one.fact, "image")
 
 

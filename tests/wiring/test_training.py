@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,9 +38,14 @@ class Kept:
     def span(self) -> tuple[int, int]:
         return self.log[0].arrived_ns, self.log[-1].arrived_ns + 1
 
-    def records(self, from_ns: int, until_ns: int) -> Iterator[Recorded]:
+    def partitions(self) -> int:
+        return 2
+
+    def records(
+        self, from_ns: int, until_ns: int, partitions: Sequence[int] = ()
+    ) -> Iterator[Recorded]:
         end_ns = until_ns or 2**62
-        for place in (0, 1):
+        for place in partitions or (0, 1):
             mine = [one for one in self.log if one.partition == place]
             self.offsets[str(place)] = (0, len(mine))
             yield from (one for one in mine if from_ns <= one.arrived_ns < end_ns)

@@ -1,0 +1,56 @@
+"""Rows of tables that people read, in each feature's own unit; commands and notebooks show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.normal import Usual
+from models.portrait import Trait
+from models.reasons import amount
+from models.records.verdict import Verdict
+from streams.report.words import clean
+
+Row = dict[str, Any]
+
+
+def usual(one: Usual) -> Row:
+    """One feature of a baseline, and how sure we are of it."""
+    return {
+        "feature": one.feature,
+        "usual": amount(one.usual, one.unit),
+        "from": amount(one.low, one.unit),
+        "to": amount(one.high, one.unit),
+        "one_deviation": f"{one.deviation:.0%}",
+        "blocks": f"{one.blocks:.0f}",
+    }
+
+
+def reasons(verdict: Verdict) -> list[Row]:
+    """Why a verdict is what it is."""
+    return [
+        {
+            "family": one.family,
+            "evidence": one.evidence,
+            "feature": one.feature or None,
+            "rarity": f"{one.rarity:.3f}",
+            "why": clean(one.text),
+        }
+        for one in verdict.reasons
+    ]
+
+
+def trait(one: Trait) -> Row:
+    """One feature as the judge saw it."""
+
+    def told(value: float | None) -> str:
+        return "unknown" if value is None else amount(value, one.unit)
+
+    return {
+        "feature": one.feature,
+        "value": told(one.value),
+        "usual": f"{told(one.low)} to {told(one.high)}",
+        "deviations": f"{one.off:+.1f}",
+        "siblings_share": f"{one.shared:+.1f}",
+        "left": f"{one.left:+.1f}",
+        "forest": f"{one.forest_share:.0%}",
+    }
