@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,10 +148,20 @@ def test_an_archive_of_another_deployment_says_so() -> None:
         ArchivedTelemetry(WHERE, "staging.telemetry")
 
 
+def test_what_was_sent_twice_was_said_once(tmp_path: Path) -> None:
+    """After a crash a worker sends its last verdicts again: two alarms would be one too many."""
+    shutil.copytree(WHERE, tmp_path / "archive")
+    (lot,) = (tmp_path / "archive").glob("day=*/lot-*")
+    shutil.copytree(lot, lot.with_name("lot-000000002"))
+
+    once = said(WHERE, Verdict, "default", ALL)
+
+    assert said(tmp_path / "archive", Verdict, "default", ALL) == once
+    assert said(WHERE, Verdict, "default", (0, once[-1].at_ns)) == once[:-1]
+
+
 def test_a_torn_file_is_named(tmp_path: Path) -> None:
     """DuckDB's own words name no lot to move away."""
-    import shutil
-
     shutil.copytree(WHERE, tmp_path / "archive")
     (torn,) = (tmp_path / "archive").glob("day=*/lot-*/verdicts.parquet")
     torn.write_bytes(b"PAR1")

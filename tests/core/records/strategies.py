@@ -53,10 +53,15 @@ def samples(draw: st.DrawFn) -> Samples:
     return Samples(features, subjects, index, when, columns)
 
 
+def member(subject: str) -> st.SearchStrategy[Member]:
+    started = st.just(0) | times
+    return st.builds(Member, st.just(subject), names, names, started_ns=started)
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     table = draw(samples().filter(lambda table: len(table) > 0))
-    members = tuple(Member(subject, draw(names), draw(names)) for subject in table.subjects)
+    members = tuple(draw(member(subject)) for subject in table.subjects)
     return Batch(draw(scopes), draw(names), draw(names), members, table, draw(st.floats(1e-3, 9e3)))
 
 
@@ -64,7 +69,7 @@ def batches(draw: st.DrawFn) -> Batch:
 def sightings(draw: st.DrawFn) -> Sightings:
     seen = tuple(draw(st.lists(records(Observation), min_size=1, max_size=3)))
     subjects = {observation.subject for observation in seen}
-    members = tuple(Member(subject, draw(names), draw(names)) for subject in sorted(subjects))
+    members = tuple(draw(member(subject)) for subject in sorted(subjects))
     return Sightings(draw(scopes), draw(names), draw(names), members, seen)
 
 
