@@ -31,7 +31,7 @@ def reports(stage: Stage, stories: Sequence[Told]) -> list[str]:
     """One HTML file an answered story, written while the broker still holds its evidence."""
     settings = stage.settings
     trust = TrustFile(settings.keys_dir, stage.fleet.now_ns)
-    reader = Incidents(settings.kafka, stage.topics, trust)
+    reader = Incidents(settings.kafka, stage.topics, trust, by_time=False)
     written = []
     for one in stories:
         if one.incident:

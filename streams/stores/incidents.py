@@ -86,8 +86,8 @@ class Chain:
 class Incidents:
     """Reads what the governor wrote. Raises BrokerUnreachable when Kafka does not answer."""
 
-    def __init__(self, kafka: Kafka, topics: Topics, trust: Trust) -> None:
-        self._log = LogReader(kafka)
+    def __init__(self, kafka: Kafka, topics: Topics, trust: Trust, *, by_time: bool = True) -> None:
+        self._log = LogReader(kafka, by_time=by_time)
         self._topics = topics
         self._trust = trust
 
@@ -124,6 +124,8 @@ class Incidents:
             stamped_ms: int = message.timestamp()[1]
             if stamped_ms > to_ms:
                 return
+            if stamped_ms < from_ms:
+                continue
             if message.key() == group.encode() and _kind(message) == "batch":
                 try:
                     yield decode(Batch, message.value())

@@ -21,9 +21,14 @@ _STILL_S: Final = 20.0
 
 
 class LogReader:
-    """Raises BrokerUnreachable when Kafka does not answer, or has no such topic."""
+    """Raises BrokerUnreachable when Kafka does not answer, or has no such topic.
 
-    def __init__(self, kafka: Kafka) -> None:
+    ``by_time``: whether the broker can tell an offset by time. librdkafka's embedded one
+    answers that there is none; topics are read from their beginning then.
+    """
+
+    def __init__(self, kafka: Kafka, *, by_time: bool = True) -> None:
+        self._by_time = by_time
         self._config = {**kafka.librdkafka(), "group.id": "plimsoll-reader",
                         "enable.auto.commit": False, "log_level": 0}  # fmt: skip  # one thought
         self._bootstrap = kafka.bootstrap
@@ -34,7 +39,7 @@ class LogReader:
         try:
             ends = self._ends(consumer, topic, key)
             begins = [TopicPartition(topic, p, since_ms) for p in ends]
-            if since_ms and begins:
+            if since_ms and begins and self._by_time:
                 begins = consumer.offsets_for_times(begins, timeout=_ASK_S)
             else:
                 begins = [TopicPartition(topic, p, low) for p, (low, _) in ends.items()]

@@ -77,5 +77,6 @@ def test_each_answered_story_has_a_report(document: dict[str, Any]) -> None:
     for report in reports:
         text = report.read_text()
         assert "<html" in text
+        assert "evidence verified" in text
         assert "http://" not in text.replace("http://www.w3.org/", "")
         assert "<script src" not in text
