@@ -25,7 +25,7 @@ SOURCES = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in {".py", ".md", ".sh", ".toml", ".j2"} and path != Path(__file__)
 ]
-FORBIDDEN = re.compile(r"\.\./shared|/work/main|\bTODO\b|\bFIXME\b|\bXXX\b")
+FORBIDDEN = re.compile(rf"\.\./shared|{re.escape(str(ROOT))}|\bTODO\b|\bFIXME\b|\bXXX\b")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
