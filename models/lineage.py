@@ -14,6 +14,7 @@ from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
 from models.facts import Facts
 from models.features import SIZE, Array
+from models.lessons import UNTAUGHT, Lessons
 from models.members import Members
 from models.records.verdict import Shadow
 
@@ -59,6 +60,18 @@ class Case:
         )  # fmt: skip  # short enough
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an image's baseline was before a person's ``lesson``, to go back to: also which
+    ``facts`` became normal by it, and how many ``trials`` it counted as.
+    """
+
+    lesson: str
+    baseline: Baseline
+    facts: tuple[str, ...]
+    trials: float
+
+
 def _sums() -> Array:
     return np.zeros((2, SIZE))
 
@@ -87,6 +100,7 @@ class Image:
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
     """How a shadow model compares, in the open minute."""
+    before: Before | None = None
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())
@@ -115,6 +129,7 @@ class LineageState:
     members: Members = field(default_factory=Members)
     cases: dict[str, Case] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    lessons: Lessons = field(default_factory=lambda: UNTAUGHT)
 
     def copy(self) -> LineageState:
         return replace(

@@ -29,6 +29,7 @@ from streams.delivery.app import (
 )
 from streams.delivery.rejected import Rejects
 from streams.keys import Signer, Trust, TrustFile
+from streams.lessons import trusted
 from streams.meters import Meters
 from streams.policies import enforced, policy_of
 from streams.settings import Settings
@@ -48,6 +49,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     table = make_table(app, "baselines", partitions)
     rows = Rows(table, pack, unpack, [topics.telemetry])
     cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
     # comes again.
     model_follower(settings, clock).start(cores.use)
@@ -58,7 +60,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
             outbox, topics.rejected, by="worker",
             counted=lambda fault: meters.rejected.labels(fault).inc(),
         )  # fmt: skip  # one line a thought
-        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters)
+        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters, opened)
 
     judge.attach(app, judge_of, topics.telemetry)
     return app

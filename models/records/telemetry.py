@@ -8,6 +8,7 @@ from models.contract import telemetry_key
 from models.errors import MalformedRecord
 from models.records import checks
 from models.records.facts import Observation
+from models.records.lesson import LESSON, Lesson
 from models.records.samples import Samples
 
 
@@ -114,7 +115,10 @@ KINDS: dict[str, type[Batch | Sightings | Tick]] = {
     "sightings": Sightings,
     "tick": Tick,
 }
-"""By the header ``plimsoll-kind``."""
+"""By the header ``plimsoll-kind``: what gather writes. A lesson comes signed (models/admission)."""
 
-KIND_OF = {kind: name for name, kind in KINDS.items()}
-Telemetry = Batch | Sightings | Tick
+KIND_OF: dict[type[Batch | Sightings | Tick | Lesson], str] = {
+    **{kind: name for name, kind in KINDS.items()},
+    Lesson: LESSON,
+}
+Telemetry = Batch | Sightings | Tick | Lesson

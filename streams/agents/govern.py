@@ -17,6 +17,7 @@ from models.ledger import Note
 from models.policy import Policy
 from models.records.codec import decode, encode
 from models.records.control import Word
+from models.records.lesson import LESSON
 from models.records.order import Outcome
 from models.records.signed import Signed
 from models.records.telemetry import Tick
@@ -140,6 +141,11 @@ class Governor:
             await self.outbox.send(
                 self.topics.orders, order.host.encode(), self._signed(order), headers=_kind("order")
             )
+        for lesson in governed.lessons:
+            await self.outbox.send(
+                self.topics.telemetry, lesson.group.encode(), self._signed(lesson),
+                headers=_kind(LESSON),
+            )  # fmt: skip  # one call, one thought
         for alert in governed.alerts:
             record = wrapped(alert)
             await self.outbox.send(

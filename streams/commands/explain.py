@@ -73,18 +73,14 @@ def _course(settings: Any, target: str, since: str) -> tuple[Any, str]:
 
 
 def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
-    from models.contract import Topics
     from streams.commands.models import registry_of
     from streams.commands.progress import reading
-    from streams.commands.replay import core_of_the_time
+    from streams.commands.replay import core_of_the_time, telemetry_of
     from streams.explaining import looked_at
-    from streams.stores.window import TelemetryLog
 
     core = core_of_the_time(settings, registry_of(settings))
-    topic = Topics(settings.topic_prefix).telemetry
     with reading("replaying", quiet=quiet) as progress:
-        source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)
-        return looked_at(source, core, verdict)
+        return looked_at(telemetry_of(settings, progress), core, verdict)
 
 
 def _said(course: Any, incident: str) -> Iterator[str]:
