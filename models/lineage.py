@@ -12,11 +12,14 @@ import numpy as np
 
 from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
+from models.detectors.residual import Together
 from models.facts import Facts
 from models.features import SIZE, Array
+from models.following import HORIZONS
 from models.lessons import UNTAUGHT, Lessons
 from models.members import Members
 from models.records.verdict import Shadow
+from models.rhythm import Rhythm
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ def _sums() -> Array:
     return np.zeros((2, SIZE))
 
 
+def _together() -> Together:
+    return Together.guess(HORIZONS, SIZE)
+
+
 @dataclass(slots=True)
 class Image:
     """What is known of one image. ``pending`` blocks have not taught yet. ``starts`` holds,
@@ -100,6 +107,12 @@ class Image:
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
     """How a shadow model compares, in the open minute."""
+    rhythm: Rhythm = field(default_factory=dict)
+    """What it does at the same time every day; never written to, so copies share it."""
+    together: Together = field(default_factory=_together)
+    onset_tail: Tail = field(default_factory=Tail)
+    onset_lift: Lift = field(default_factory=Lift)
+    """What departs together in quiet times, and the line of models/onset.py."""
     before: Before | None = None
 
     def copy(self) -> Image:

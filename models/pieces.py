@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from models import reasons
+from models import reasons, rhythm
 from models.contract import HOST_PREFIX
 from models.detection import Detection
 from models.detectors import distance, drip
 from models.detectors.base import score
 from models.detectors.forest import Forest
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
-from models.features import BOTH_WAYS, FAMILIES, INDEX, NAMES, SIZE, Array
+from models.features import BOTH_WAYS, FAMILIES, FEATURES, INDEX, NAMES, SIZE, Array
 from models.learning import learning
 from models.lineage import Case, Image, LineageState, Recent
 from models.magnitudes import own_level
 from models.members import FAST, LAST, LEVEL, SLOW
+from models.onset import Onset
 from models.records.verdict import Evidence, Family, Finding, Reason, Verdict
 from models.siblings import share
 from models.sightings import siblings
@@ -67,6 +69,8 @@ class Bench:
     arrived_ns: int
     forest: Forest | None
     said: Said
+    onsets: Mapping[int, Onset] = field(default_factory=dict)
+    """What sets in just now, by row of the state's members."""
 
     @property
     def patience(self) -> Patience:
@@ -91,6 +95,13 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
         excused = _excused(bench, row, image, family, evidence)
         reason = _reason(bench, row, image, at, score(share), lasted_s)
+        if not excused and past_s is not None:
+            days = _habit(bench, case, row, image, at, past_s)
+            if days:
+                excused = True
+                reason = replace(
+                    reason, text=f"{reason.text}; as at this time on {days} days before"
+                )
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
         alone = _beyond(bench, row, image, at) and (
@@ -114,6 +125,20 @@ def _values(
     last = bench.state.members.grid[row, LAST]
     return {NAMES[at]: reasons.restored(at, float(last[at]))[0]
             for at in near if np.isfinite(last[at])}  # fmt: skip  # one condition
+
+
+def onset(bench: Bench, row: int, image: Image) -> list[Piece]:
+    """What sets in just now: a word, whatever it is."""
+    found = bench.onsets.get(row)
+    if found is None:
+        return []
+    reason = reasons.onset(
+        found.beyond, found.features, found.values, found.before,
+        _siblings(bench, row, image, found.features[0]),
+    )  # fmt: skip  # short enough
+    return [Piece(
+        reason.family, Evidence.MAGNITUDE, WEAK, reason, open=False, alone=False, leaning=True
+    )]  # fmt: skip  # short enough
 
 
 def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) -> float | None:
@@ -145,6 +170,22 @@ def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
         return False
     old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
     return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
+
+
+def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: float) -> int:
+    """On how many days before it did the same at this time; 0 for none to speak of. Remembers
+    that it did so today, unless a fact says that this is more than work.
+    """
+    state = bench.state
+    own = float(state.members.grid[row, LAST, at]) - _level(bench, row, at)
+    if own <= image.baseline.high[at]:
+        return 0
+    feature = FEATURES[at].name
+    days = rhythm.usual(image.rhythm, feature, state.now_ns, own)
+    barred = state.members.who[row].subject in state.lessons.barred
+    if past_s >= bench.patience.other_s and not case.recents and not barred:
+        image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
+    return days
 
 
 def _boosted(bench: Bench, row: int, evidence: Array) -> float:
@@ -204,14 +245,19 @@ def _reason(
     members, base = bench.state.members, image.baseline
     level = _level(bench, row, at)
     fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
-    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
-    recent = members.grid[rows, FAST]
-    shared = float(distance.shared(recent)[0][rows.index(row), at])
     return reasons.magnitude(
         at, float(members.grid[row, LAST, at]), float(base.low[at]) + level,
-        float(base.high[at]) + level, reasons.others(len(rows) - 1, shared), rarity, lasted_s,
+        float(base.high[at]) + level, _siblings(bench, row, image, at), rarity, lasted_s,
         rising=fast > 1.1 * slow > 0.0,
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _siblings(bench: Bench, row: int, image: Image, at: int) -> str:
+    """What the others of the image do in that feature."""
+    members = bench.state.members
+    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
+    shared = float(distance.shared(members.grid[rows, FAST])[0][rows.index(row), at])
+    return reasons.others(len(rows) - 1, shared)
 
 
 def _level(bench: Bench, row: int, at: int) -> float:

@@ -13,6 +13,8 @@ from models.features import FEATURES, INDEX
 from models.learning import meet_image, veto
 from models.lineage import Before, LineageState
 from models.records.lesson import Lesson, Teaching
+from models.records.verdict import Level
+from models.rhythm import before
 
 
 def hear(state: LineageState, lesson: Lesson) -> None:
@@ -60,10 +62,10 @@ def _teach(state: LineageState, lesson: Lesson) -> None:
     state.facts.seen = seen
 
 
-def taught(before: Baseline, lesson: Lesson) -> Baseline:
+def taught(known: Baseline, lesson: Lesson) -> Baseline:
     """The baseline that a lesson makes of one: what it does not name stays as it is."""
     names = ("location", "within", "low", "high", "blocks")
-    made = {name: getattr(before, name).copy() for name in names}
+    made = {name: getattr(known, name).copy() for name in names}
     for one in lesson.usual:
         at = INDEX.get(one.feature)
         if at is None or FEATURES[at].unit != one.unit:
@@ -74,10 +76,10 @@ def taught(before: Baseline, lesson: Lesson) -> Baseline:
         made["location"][at], made["low"][at], made["high"][at] = place, low, high
         made["within"][at] = (beyond - place) / (1.0 + 2.0 / max(one.blocks, 1.0))
         made["blocks"][at] = one.blocks
-    after = replace(before, **made)
+    after = replace(known, **made)
     if not lesson.in_full:
         return after.inherited()
-    return replace(after, container_blocks=max(before.container_blocks, lesson.container_blocks))
+    return replace(after, container_blocks=max(known.container_blocks, lesson.container_blocks))
 
 
 def _undo(state: LineageState, lesson: Lesson) -> None:
@@ -86,13 +88,13 @@ def _undo(state: LineageState, lesson: Lesson) -> None:
     """
     state.lessons = state.lessons.without(lesson.uid).without(lesson.undoes)
     for image in state.images.values():
-        before = image.before
-        if before is None or before.lesson != lesson.undoes:
+        was = image.before
+        if was is None or was.lesson != lesson.undoes:
             continue
-        image.baseline, image.pending, image.before = before.baseline, (), None
-        state.facts.total -= min(before.trials, state.facts.total)
+        image.baseline, image.pending, image.before = was.baseline, (), None
+        state.facts.total -= min(was.trials, state.facts.total)
         seen = dict(state.facts.seen)
-        for key in before.facts:
+        for key in was.facts:
             known = seen.pop(key, None)
             if known is not None and known.by:
                 seen[key] = replace(known, normal=False)
@@ -106,7 +108,10 @@ def _condemn(state: LineageState, lesson: Lesson) -> None:
     """What waits teaches nothing; what it alone has shown since then is forgotten, and none of
     its facts is normal.
     """
-    veto(state, lesson.image)
+    veto(state, lesson.image, Level.COMPROMISED.rank)
+    image = state.images.get(lesson.image)
+    if image is not None and lesson.since_ns:
+        image.rhythm = before(image.rhythm, lesson.since_ns)
     told, only = frozenset(lesson.facts), {lesson.subject}
     seen = {}
     for key, known in state.facts.seen.items():

@@ -151,7 +151,7 @@ def test_who_falls_silent_is_not_odd_for_it() -> None:
 def test_what_stays_within_the_usual_range_condemns_nobody() -> None:
     """A line learned in calm times may lie inside the range: past it alone is not enough."""
     _, watch, _ = told("database", 2, 5.0)
-    (state,) = watch.states.values()
+    state = next(iter(watch.states.values())).copy()
     (image,) = state.images.values()
     at, sent = INDEX["network_transmit_bytes_per_packet"], np.zeros(SIZE)
     sent[at] = 2.0 * image.line
