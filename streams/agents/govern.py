@@ -43,10 +43,12 @@ WARNED: Final = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Governor:
-    """One worker's governor: whoever holds the single partition decides."""
+    """One worker's governor: whoever holds the single partition decides. ``policy_at`` tells
+    what holds for a record that the log took in at some time.
+    """
 
     rows: Rows[GovernorState]
-    policy: Policy
+    policy_at: Callable[[int], Policy]
     scope: str
     trust: Trust
     signer: Signer
@@ -76,7 +78,8 @@ class Governor:
             if record is None:
                 return state
             raw = bytes(event.message.value or b"")
-            governed = govern(state, record, arrived_ns(event), self.policy, raw)
+            at_ns = arrived_ns(event)
+            governed = govern(state, record, at_ns, self.policy_at(at_ns), raw)
         except MalformedRecord as problem:
             await self.rejects.send(event, problem.fault, problem.problem, problem.place)
             return state
