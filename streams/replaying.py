@@ -7,9 +7,9 @@ falls into the window is told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from models.governance import govern
 from models.governor import GovernorState
@@ -17,9 +17,11 @@ from models.pipeline import Core, Judgement, Models
 from models.policy import CONTAINING, Mode, Policy
 from models.records.order import Order, Outcome, Status
 from models.records.telemetry import Tick
-from models.records.verdict import Finding, Summary, Verdict
+from models.records.verdict import Finding, Level, Summary, Verdict
 from models.replay import Recorded, Replay, Source
 
+SAME_NS: Final = 600 * 10**9
+"""Two models seldom say it in the same second: a ticket that is that near is the same."""
 LATE_NS: Final = 60 * 10**9
 """What arrives later than this after its window orders nothing; so far we read on."""
 
@@ -37,6 +39,16 @@ class Decided:
 
     def alarms(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.rises]
+
+    def tickets(self) -> list[Finding]:
+        """The alarms that call somebody: a container that was below *corrupted* before."""
+        return [one for one in self.alarms() if one.before.rank < Level.CORRUPTED.rank]
+
+    def isolated(self) -> dict[str, str]:
+        """Containers that an order takes out of service, each with its image."""
+        images = {one.verdict.subject: one.verdict.image for one in self.findings}
+        held = [order.subject for order in self.orders if order.action in CONTAINING]
+        return {subject: images.get(subject, "") for subject in held}
 
     @property
     def isolations(self) -> int:
@@ -153,3 +165,49 @@ def compared(decided: Decided, would: Decided) -> Difference:
 
 def _by_image(verdicts: Iterable[Verdict]) -> Counter[tuple[str, str]]:
     return Counter((one.image, one.level.value) for one in verdicts)
+
+
+# ---- two models over one window -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How often each of two models would have called somebody about an image, and isolated a
+    container of it: both, one alone, the other alone.
+    """
+
+    image: str
+    tickets: tuple[int, int, int]
+    isolations: tuple[int, int, int]
+
+
+def apart(one: Decided, other: Decided) -> tuple[Apart, ...]:
+    """By image. Tickets about one container within :data:`SAME_NS` are the same, and so are
+    isolations of one container, whenever they come.
+    """
+    was = {(t.verdict.subject, t.verdict.at_ns): t.verdict.image for t in one.tickets()}
+    be = {
+        _nearest(was, t.verdict.subject, t.verdict.at_ns): t.verdict.image for t in other.tickets()
+    }
+    held, hold = one.isolated(), other.isolated()
+    images = sorted({*was.values(), *be.values(), *held.values(), *hold.values()})
+    return tuple(
+        Apart(image, _split(was, be, image), _split(held, hold, image)) for image in images
+    )
+
+
+def _nearest(known: Iterable[tuple[str, int]], subject: str, at_ns: int) -> tuple[str, int]:
+    """The known ticket that this one is, if any; else itself."""
+    near = [abs(at - at_ns) for who, at in known if who == subject and abs(at - at_ns) <= SAME_NS]
+    least = min(near, default=-1)
+    return next(
+        ((who, at) for who, at in known if who == subject and abs(at - at_ns) == least),
+        (subject, at_ns),
+    )
+
+
+def _split(was: Mapping[Any, str], be: Mapping[Any, str], image: str) -> tuple[int, int, int]:
+    """Of this image: in both, in the first alone, in the second alone."""
+    ours = {key for key, of in was.items() if of == image}
+    theirs = {key for key, of in be.items() if of == image}
+    return len(ours & theirs), len(ours - theirs), len(theirs - ours)

@@ -69,15 +69,19 @@ def compare(
     ] = "24h",
     until: Annotated[str, typer.Option(help="Where to stop: now, 1h (ago).")] = "now",
     again: Annotated[
-        bool, typer.Option("--replay", help="Judge the window with each: alarms, not samples.")
+        bool, typer.Option("--replay", help="Judge the window with each: tickets, isolations.")
+    ] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="The same, from the archive: older windows.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Where two models differ, image by image.
 
     From what workers counted while OTHER was in shadow beside ONE: samples that one forest
-    alone puts past the line and the other does not, and how their surprises correlate. With
-    --replay both judge the window: the alarms that each would raise.
+    alone puts past the line and the other does not, and how their surprises correlate. A sample
+    is no alarm: levels hang on time and facts, too. With --replay (or --archive) both judge the
+    window: how often each would call somebody, and what it would isolate by the policy in force.
     """
     from streams.commands.comparing import by_replay, by_shadow
     from streams.commands.times import moment
@@ -85,12 +89,20 @@ def compare(
     registry, now_ns = _registry(), time.time_ns()
     pair = [said if said == "none" else registry.model(said).uid for said in (one, other)]
     window = (moment(since, now_ns), moment(until, now_ns))
-    rows = (by_replay if again else by_shadow)(_settings(), registry, pair, window)
+    again = again or archive
+    if again:
+        rows = by_replay(_settings(), registry, pair, window, archive=archive)
+    else:
+        rows = by_shadow(_settings(), pair, window)
     if as_json:
         print_json({"one": pair[0], "other": pair[1], "images": rows})
         return
-    hint = "no alarms" if again else f"{pair[1]} was not in shadow beside {pair[0]} then"
-    show(rows, as_json=False, empty=f"{hint}; --replay judges the window with each")
+    hint = (
+        f"{pair[1]} was not in shadow beside {pair[0]} then; --replay judges the window with each"
+    )
+    show(rows, as_json=False, empty="neither would call anybody" if again else hint)
+    if rows and not again:
+        typer.echo("single samples, not alarms: --replay tells how often each would call somebody")
 
 
 @command.command()

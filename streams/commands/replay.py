@@ -131,6 +131,16 @@ def telemetry_of(settings: Any, progress: Any) -> Any:
     return TelemetryLog(settings.kafka.librdkafka(), topic, progress, trusted(settings.keys_dir))
 
 
+def archived_of(settings: Any) -> Any:
+    """The same from the archive: weeks later it is all that is left."""
+    from models.contract import Topics
+    from streams.archive.telemetry import ArchivedTelemetry
+    from streams.lessons import trusted
+
+    topic = Topics(settings.topic_prefix).telemetry
+    return ArchivedTelemetry(settings.archive_dir, topic, trusted(settings.keys_dir))
+
+
 def core_of_the_time(settings: Any, registry: Any) -> Any:
     """What workers judge with, from the models topic and the settings."""
     from models.detection import Detection
