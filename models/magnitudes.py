@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.baseline import CLIP
 from models.detection import Detection
 from models.detectors import distance
-from models.features import BOTH_WAYS, SIZE, Array, measured, transform
+from models.features import BOTH_WAYS, IDLE, SIZE, Array, measured, transform
 from models.lineage import Image, LineageState
 from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Members, Whole
 from models.records.telemetry import Batch
@@ -60,7 +60,9 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
     void = np.isnan(off)
     if void.any():
-        off = np.where(void, members.grid[rows, FAST][samples.of], off)
+        recent = members.grid[rows, FAST]
+        recent[:, IDLE] = 0.0
+        off = np.where(void, recent[samples.of], off)
     for channel, memory_s in ((FAST, detection.fast_s), (SLOW, detection.slow_s)):
         before = members.grid[rows, channel]
         members.grid[rows, channel] = remembered(before, off, samples, memory_s)

@@ -14,7 +14,7 @@ from models.detectors import distance, drip
 from models.detectors.base import score
 from models.detectors.forest import Forest
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
-from models.features import FAMILIES, INDEX, SIZE, Array
+from models.features import BOTH_WAYS, FAMILIES, INDEX, SIZE, Array
 from models.learning import learning
 from models.lineage import Case, Image, LineageState, Recent
 from models.magnitudes import own_level
@@ -69,8 +69,9 @@ class Bench:
     def patience(self) -> Patience:
         settings = self.detection
         return Patience(
-            settings.memory_sustained_s, settings.resource_sustained_s, settings.other_sustained_s
-        )
+            settings.memory_sustained_s, settings.resource_sustained_s,
+            max(settings.other_sustained_s, 2.0 * self.state.interval_s),
+        )  # fmt: skip  # short enough
 
 
 def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array) -> list[Piece]:
@@ -89,7 +90,9 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         reason = _reason(bench, row, image, at, score(share), lasted_s)
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
-        alone = family is not Family.RESOURCE or _settled(bench, row, image, at)
+        alone = _beyond(bench, row, image, at) and (
+            family is not Family.RESOURCE or _settled(bench, row, image, at)
+        )
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
             alone=alone, old=past_s is None, leaning=past_s is None,
@@ -107,13 +110,22 @@ def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) ->
     return (bench.state.now_ns - case.past_ns.setdefault(str(name), bench.state.now_ns)) / 1e9
 
 
+def _beyond(bench: Bench, row: int, image: Image, at: int) -> bool:
+    """Whether it is clearly outside what was ever usual: what is inside, however rare, speaks
+    only together with something else.
+    """
+    members, base = bench.state.members, image.baseline
+    own = members.grid[row, LAST, at] - _level(bench, row, at)
+    past = max(own - base.high[at], base.low[at] - own if BOTH_WAYS[at] else -np.inf)
+    return bool(past >= bench.detection.material)
+
+
 def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
-    """Whether a resource may condemn alone: much is known of it, and it is clearly more than
-    was ever usual. Being throttled is a limit that works, no fault.
+    """Whether a resource may condemn alone: its container is no longer new, nor is what is
+    known of it. Being throttled is a limit that works, no fault.
     """
     members, detection = bench.state.members, bench.detection
-    beyond = members.grid[row, LAST, at] - image.baseline.high[at] - _level(bench, row, at)
-    if at == _THROTTLED or not beyond >= detection.material:
+    if at == _THROTTLED:
         return False
     old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
     return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
