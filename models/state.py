@@ -22,8 +22,11 @@ from models.errors import MalformedRecord
 from models.facts import Facts, Seen
 from models.features import NAMES, SIZE, Array
 from models.following import HORIZONS
-from models.lineage import Case, Image, LineageState, Recent
+from models.lessons import Lessons
+from models.lineage import Before, Case, Image, LineageState, Recent
 from models.members import CHANNELS, HIGH, LAST, LOW, Members
+from models.records.codec import decode, encode
+from models.records.lesson import Lesson
 from models.records.telemetry import Member
 from models.records.verdict import Shadow
 from models.rhythm import Rhythm
@@ -44,7 +47,8 @@ _PLAIN: Final = (
 
 
 def pack(state: LineageState) -> dict[str, bytes]:
-    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts).
+    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts),
+    ``t/N`` (what people taught) and ``u/IMAGE`` (what was there before, to go back to).
 
     A row whose bytes are as before need not be written again.
     """
@@ -55,6 +59,13 @@ def pack(state: LineageState) -> dict[str, bytes]:
     seen = list(state.facts.seen.items())
     for start in range(0, len(seen), FACTS_A_ROW):
         rows[f"f/{start // FACTS_A_ROW}"] = _seen(seen[start : start + FACTS_A_ROW])
+    for at, lesson in enumerate((*state.lessons.waiting, *state.lessons.held)):
+        waits = at < len(state.lessons.waiting)
+        rows[f"t/{at}"] = _sealed({"waits": waits, "lesson": encode(lesson).decode()})
+    rows |= {
+        f"u/{name}": _before(image.before)
+        for name, image in state.images.items() if image.before is not None
+    }  # fmt: skip  # one condition
     return rows
 
 
@@ -77,6 +88,11 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
         for name in sorted((row for row in rows if row[:2] == "f/"), key=_natural):
             seen |= _seen_from(_opened(rows[name])[0])
         state.facts.seen = seen
+        state.lessons = _lessons_from(rows)
+        state.facts.dismissed = state.lessons.dismissed
+        state.facts.condemned = state.lessons.condemned
+        for name in sorted(row for row in rows if row[:2] == "u/"):
+            state.images[name[2:]].before = _before_from(*_opened(rows[name]))
         name = "l"
         _in_order(state, _opened(rows["l"])[0])
     except MalformedRecord as problem:
@@ -84,6 +100,16 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error) as bad:
         raise MalformedRecord("undecodable", f"not a packed state ({bad!r})", name) from bad
     return state
+
+
+def _lessons_from(rows: Mapping[str, bytes]) -> Lessons:
+    names = sorted((row for row in rows if row[:2] == "t/"), key=_natural)
+    found = [_opened(rows[name])[0] for name in names]
+    lessons = [(one["waits"], decode(Lesson, one["lesson"].encode())) for one in found]
+    return Lessons(
+        tuple(lesson for waits, lesson in lessons if waits),
+        tuple(lesson for waits, lesson in lessons if not waits),
+    )
 
 
 def _natural(row: str) -> tuple[int, str]:
@@ -228,18 +254,37 @@ def _together(header: dict[str, Any], arrays: list[Any]) -> Together:
     return Together(moments, float(header["together"]))
 
 
-def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
+def _before(before: Before) -> bytes:
+    base = before.baseline
+    header = {
+        "lesson": before.lesson, "facts": before.facts, "trials": before.trials,
+        "container_blocks": base.container_blocks,
+    }  # fmt: skip  # a table
+    return _sealed(header, np.array([getattr(base, name) for name in _BASELINE]))
+
+
+def _before_from(header: dict[str, Any], arrays: list[Any]) -> Before:
+    return Before(
+        header["lesson"], _baseline_from(header, arrays[0]), tuple(header["facts"]),
+        header["trials"],
+    )  # fmt: skip  # in the order of the class
+
+
+def _baseline_from(header: dict[str, Any], rows: Array) -> Baseline:
     known = {
-        name: _aligned(header, arrays[0][at], _COLD.get(name, 0.0))
-        for at, name in enumerate(_BASELINE)
+        name: _aligned(header, rows[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BASELINE)
     }
+    return Baseline(**known, container_blocks=header["container_blocks"])
+
+
+def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
     blocks = [
         Block(end_ns=end_ns, **_block(header, arrays[1][at]), containers=containers)
         for at, (end_ns, containers) in enumerate(header["pending"])
     ]
     return Image(
         header["name"], header["first_ns"],
-        Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
+        _baseline_from(header, arrays[0]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
         line=header["line"], lift=Lift(**header.get("lift", {})),
         rhythm=_rhythm(header.get("rhythm", {})), together=_together(header, arrays),

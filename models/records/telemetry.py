@@ -12,6 +12,7 @@ from models.errors import MalformedRecord
 from models.records import binary, checks
 from models.records.codec import decode_line, encode, encode_line
 from models.records.facts import Observation
+from models.records.lesson import LESSON, Lesson
 from models.records.samples import Samples
 
 
@@ -189,15 +190,18 @@ KINDS: dict[str, type[Batch | Sightings | Tick]] = {
     "sightings": Sightings,
     "tick": Tick,
 }
-"""By the header ``plimsoll-kind``."""
+"""By the header ``plimsoll-kind``: what gather writes. A lesson comes signed (models/admission)."""
 
-KIND_OF = {kind: name for name, kind in KINDS.items()}
-Telemetry = Batch | Sightings | Tick
+KIND_OF: dict[type[Batch | Sightings | Tick | Lesson], str] = {
+    **{kind: name for name, kind in KINDS.items()},
+    Lesson: LESSON,
+}
+Telemetry = Batch | Sightings | Tick | Lesson
 
 Encoding = Literal["json", "binary"]
 
 
-def written(record: Telemetry, encoding: Encoding) -> bytes:
+def written(record: Batch | Sightings | Tick, encoding: Encoding) -> bytes:
     """A record as it lies in the telemetry topic; only batches have a binary form."""
     if encoding == "binary" and isinstance(record, Batch):
         return record.to_binary()
