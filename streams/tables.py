@@ -99,7 +99,15 @@ class Marker:
 
     @classmethod
     def decode(cls, value: bytes) -> Marker:
+        """Raises: MalformedRecord, and nothing else."""
         _known(value, _MARKER.size)
+        try:
+            return cls._decoded(value)
+        except (struct.error, UnicodeDecodeError) as problem:
+            raise MalformedRecord("undecodable", f"a marker that is cut ({problem})") from problem
+
+    @classmethod
+    def _decoded(cls, value: bytes) -> Marker:
         _format, version, sources, rows = _MARKER.unpack_from(value)
         at, offsets, wanted = _MARKER.size, {}, {}
         for _ in range(sources):

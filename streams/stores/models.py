@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -44,6 +45,7 @@ MAY_SAY: Final[Mapping[Any, tuple[Role, ...]]] = {
 """Whose key counts for what."""
 MOST_TURNS: Final = 32
 """Before the last so many turns no model is known: nobody keeps telemetry for so long."""
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _CATCH_UP_S: Final = 30.0
 _POLL_S: Final = 0.5
 
@@ -77,6 +79,8 @@ class ModelStore:
 
         Raises: UntrustedFile when they are gone, others, too many, or no plain file.
         """
+        if not _DIGEST.fullmatch(digest):
+            raise UntrustedFile(f"{digest[:80]!r} is no SHA-256: no model file is called so")
         path = self.path(digest)
         try:
             content = _plain_bytes(path)
