@@ -52,7 +52,6 @@ from drawing import (
 )
 
 from models.contract import Topics
-from models.detection import Detection
 from models.features import FEATURES, INDEX, MEASURED
 from models.pipeline import Core, Models
 from models.reasons import amount
@@ -113,7 +112,7 @@ for outcome in outcomes:
 forests = ()
 if found.model:
     forests = ((0, ModelStore(settings.models_dir).forest(found.model)),)
-core = Core(Models(forests), Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+core = Core(Models(forests), settings.worker.detection)
 portrait = looked_at(source, core, found)
 if portrait is None:
     print("the archive does not lead to that verdict: it begins too late, or the models, the "

@@ -38,7 +38,6 @@ import numpy as np
 from drawing import ALARM, LEVELS, LINE, QUIET, SECOND, clock, plt, short, times
 
 from models.contract import Topics
-from models.detection import Detection
 from models.detectors.forest import Forest
 from models.drift import LARGE, MODERATE
 from models.features import FEATURES, INDEX
@@ -60,7 +59,7 @@ topic = Topics(settings.topic_prefix).telemetry
 source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
-core = Core(detection=Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+core = Core(detection=settings.worker.detection)
 
 # %% [markdown]
 # ## Train

@@ -53,7 +53,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
     rows = Rows(table, pack, unpack, [topics.telemetry])
-    cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
     # comes again.

@@ -143,12 +143,11 @@ def archived_of(settings: Any) -> Any:
 
 def core_of_the_time(settings: Any, registry: Any) -> Any:
     """What workers judge with, from the models topic and the settings."""
-    from models.detection import Detection
     from models.pipeline import Core, Models
     from streams.stores.models import roster_of
 
     roster = roster_of(registry.register, registry.store)
-    detection = Detection(budget_alarms_per_day=settings.worker.alarms_per_day)
+    detection = settings.worker.detection
     return Core(Models(roster.active, roster.shadow), detection)
 
 

@@ -56,7 +56,6 @@ def command(
 def _trained(
     source: Any, settings: Any, since: str, until: str, now_ns: int, seed: int
 ) -> tuple[Any, bytes]:
-    from models.detection import Detection
     from models.pipeline import Core
     from streams.commands.times import moment
     from streams.training import TooLittle, candidate
@@ -66,7 +65,7 @@ def _trained(
     until_ns = min(moment(until, now_ns), last_ns)
     if from_ns >= until_ns:
         raise TooLittle("no telemetry in the window: is `plimsoll gather` running?")
-    core = Core(detection=Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    core = Core(detection=settings.worker.detection)
     return candidate(source, settings.scope, from_ns, until_ns, now_ns=now_ns, seed=seed, core=core)
 
 

@@ -60,7 +60,7 @@ from streams.responders.store import Case
 from streams.settings import load as streams_load
 from streams.stores.models import ModelStore, Register, key_of, opened_record
 from streams.tables import Body, Marker
-from streams.words import _rejected
+from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
 
@@ -367,7 +367,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
-    Target("command/word", lambda data: None if _rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:_rejected",)),
+    Target("command/word", lambda data: None if why_rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:_rejected",)),
     Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened",)),
     Target("row/governor", _governor_row, _globals, ("models.governor:unpack",)),
     Target("row/body", lambda data: Body.decode(data).at(3) and None, lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from models.contract import KIND_HEADER
-from models.detection import Detection
 from models.pipeline import Core, Models
 from models.policy import Policy
 from models.records.codec import decode, encode
@@ -267,7 +266,7 @@ def test_a_replay_gives_what_the_worker_wrote_byte_for_byte(told: Told) -> None:
     source = TelemetryLog(_kafka(trial.deployment).librdkafka(), trial.deployment.topics.telemetry)
     roster = roster_of(registry.register, registry.store)
     models = Models(roster.active, roster.shadow)
-    detection = Detection(budget_alarms_per_day=load().worker.alarms_per_day)
+    detection = load().worker.detection
 
     again = replayed(source, Core(models, detection), Policy(), "default", (0, 2**62))
 
