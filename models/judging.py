@@ -12,7 +12,7 @@ from models.detectors.rarity import PROOF, STRONG
 from models.features import Array
 from models.learning import veto
 from models.lineage import Case, Image, LineageState
-from models.pieces import Bench, facts, magnitudes
+from models.pieces import Bench, facts, magnitudes, onset
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 from models.siblings import Weighed, share, weigh
 from models.verdict import Piece, level_of
@@ -58,14 +58,15 @@ def _judge(bench: Bench, subject: str, row: int, image: Image, evidence: Array |
     state, detection = bench.state, bench.detection
     case = state.cases.setdefault(subject, Case())
     pieces = [] if evidence is None else magnitudes(bench, case, row, image, evidence)
+    pieces += onset(bench, row, image)
     pieces += facts(bench, case, subject, row, image)
     level = level_of(pieces, bench.patience)
     if level.rank:
         case.held_ns[level.rank] = state.now_ns
     hold_ns = int(max(detection.hold_s, 12 * state.interval_s) * 1e9)
     held = max((r for r in range(1, 5) if state.now_ns - case.held_ns[r] < hold_ns), default=0)
-    if held >= Level.CORRUPTED.rank > case.level:
-        veto(state, image.name)
+    if held >= Level.CORRUPTED.rank and held > case.level:
+        veto(state, image.name, held)
     _say(bench, case, row, image, pieces, LEVELS[held], justified=level.rank >= held)
     if not (case.level or case.recents or case.past_ns or case.silent):
         del state.cases[subject]

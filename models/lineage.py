@@ -12,10 +12,13 @@ import numpy as np
 
 from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
+from models.detectors.residual import Together
 from models.facts import Facts
 from models.features import SIZE, Array
+from models.following import HORIZONS
 from models.members import Members
 from models.records.verdict import Shadow
+from models.rhythm import Rhythm
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ def _sums() -> Array:
     return np.zeros((2, SIZE))
 
 
+def _together() -> Together:
+    return Together.guess(HORIZONS, SIZE)
+
+
 @dataclass(slots=True)
 class Image:
     """What is known of one image. ``pending`` blocks have not taught yet. ``starts`` holds,
@@ -87,6 +94,12 @@ class Image:
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
     """How a shadow model compares, in the open minute."""
+    rhythm: Rhythm = field(default_factory=dict)
+    """What it does at the same time every day; never written to, so copies share it."""
+    together: Together = field(default_factory=_together)
+    onset_tail: Tail = field(default_factory=Tail)
+    onset_lift: Lift = field(default_factory=Lift)
+    """What departs together in quiet times, and the line of models/onset.py."""
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())

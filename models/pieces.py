@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from models import reasons
+from models import reasons, rhythm
 from models.contract import HOST_PREFIX
 from models.detection import Detection
 from models.detectors import distance, drip
 from models.detectors.base import score
 from models.detectors.forest import Forest
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
-from models.features import FAMILIES, INDEX, SIZE, Array
+from models.features import BOTH_WAYS, FAMILIES, FEATURES, INDEX, SIZE, Array
 from models.learning import learning
 from models.lineage import Case, Image, LineageState, Recent
 from models.magnitudes import own_level
 from models.members import FAST, LAST, LEVEL, SLOW
+from models.onset import Onset
 from models.records.verdict import Evidence, Family, Finding, Reason, Verdict
 from models.siblings import share
 from models.sightings import siblings
@@ -64,13 +66,16 @@ class Bench:
     arrived_ns: int
     forest: Forest | None
     said: Said
+    onsets: Mapping[int, Onset] = field(default_factory=dict)
+    """What sets in just now, by row of the state's members."""
 
     @property
     def patience(self) -> Patience:
         settings = self.detection
         return Patience(
-            settings.memory_sustained_s, settings.resource_sustained_s, settings.other_sustained_s
-        )
+            settings.memory_sustained_s, settings.resource_sustained_s,
+            max(settings.other_sustained_s, 2.0 * self.state.interval_s),
+        )  # fmt: skip  # short enough
 
 
 def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array) -> list[Piece]:
@@ -87,14 +92,37 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
         excused = _excused(bench, row, image, family, evidence)
         reason = _reason(bench, row, image, at, score(share), lasted_s)
+        if not excused and past_s is not None:
+            days = _habit(bench, case, row, image, at, past_s)
+            if days:
+                excused = True
+                reason = replace(
+                    reason, text=f"{reason.text}; as at this time on {days} days before"
+                )
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
-        alone = family is not Family.RESOURCE or _settled(bench, row, image, at)
+        alone = _beyond(bench, row, image, at) and (
+            family is not Family.RESOURCE or _settled(bench, row, image, at)
+        )
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
             alone=alone, old=past_s is None, leaning=past_s is None,
         ))  # fmt: skip  # short enough
     return pieces
+
+
+def onset(bench: Bench, row: int, image: Image) -> list[Piece]:
+    """What sets in just now: a word, whatever it is."""
+    found = bench.onsets.get(row)
+    if found is None:
+        return []
+    reason = reasons.onset(
+        found.beyond, found.features, found.values, found.before,
+        _siblings(bench, row, image, found.features[0]),
+    )  # fmt: skip  # short enough
+    return [Piece(
+        reason.family, Evidence.MAGNITUDE, WEAK, reason, open=False, alone=False, leaning=True
+    )]  # fmt: skip  # short enough
 
 
 def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) -> float | None:
@@ -107,16 +135,40 @@ def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) ->
     return (bench.state.now_ns - case.past_ns.setdefault(str(name), bench.state.now_ns)) / 1e9
 
 
+def _beyond(bench: Bench, row: int, image: Image, at: int) -> bool:
+    """Whether it is clearly outside what was ever usual: what is inside, however rare, speaks
+    only together with something else.
+    """
+    members, base = bench.state.members, image.baseline
+    own = members.grid[row, LAST, at] - _level(bench, row, at)
+    past = max(own - base.high[at], base.low[at] - own if BOTH_WAYS[at] else -np.inf)
+    return bool(past >= bench.detection.material)
+
+
 def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
-    """Whether a resource may condemn alone: much is known of it, and it is clearly more than
-    was ever usual. Being throttled is a limit that works, no fault.
+    """Whether a resource may condemn alone: its container is no longer new, nor is what is
+    known of it. Being throttled is a limit that works, no fault.
     """
     members, detection = bench.state.members, bench.detection
-    beyond = members.grid[row, LAST, at] - image.baseline.high[at] - _level(bench, row, at)
-    if at == _THROTTLED or not beyond >= detection.material:
+    if at == _THROTTLED:
         return False
     old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
     return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
+
+
+def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: float) -> int:
+    """On how many days before it did the same at this time; 0 for none to speak of. Remembers
+    that it did so today, unless a fact says that this is more than work.
+    """
+    state = bench.state
+    own = float(state.members.grid[row, LAST, at]) - _level(bench, row, at)
+    if own <= image.baseline.high[at]:
+        return 0
+    feature = FEATURES[at].name
+    days = rhythm.usual(image.rhythm, feature, state.now_ns, own)
+    if past_s >= bench.patience.other_s and not case.recents:
+        image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
+    return days
 
 
 def _boosted(bench: Bench, row: int, evidence: Array) -> float:
@@ -176,14 +228,19 @@ def _reason(
     members, base = bench.state.members, image.baseline
     level = _level(bench, row, at)
     fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
-    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
-    recent = members.grid[rows, FAST]
-    shared = float(distance.shared(recent)[0][rows.index(row), at])
     return reasons.magnitude(
         at, float(members.grid[row, LAST, at]), float(base.low[at]) + level,
-        float(base.high[at]) + level, reasons.others(len(rows) - 1, shared), rarity, lasted_s,
+        float(base.high[at]) + level, _siblings(bench, row, image, at), rarity, lasted_s,
         rising=fast > 1.1 * slow > 0.0,
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _siblings(bench: Bench, row: int, image: Image, at: int) -> str:
+    """What the others of the image do in that feature."""
+    members = bench.state.members
+    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
+    shared = float(distance.shared(members.grid[rows, FAST])[0][rows.index(row), at])
+    return reasons.others(len(rows) - 1, shared)
 
 
 def _level(bench: Bench, row: int, at: int) -> float:

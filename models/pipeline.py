@@ -7,12 +7,12 @@ their order alone: however the log is cut into calls, they are the same, bit for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from models import magnitudes
+from models import magnitudes, onset
 from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
@@ -264,8 +264,10 @@ def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
         image = state.images[name]
         weighed[name] = weigh(state, image, shared, bench.detection)
         subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
+    onsets = onset.judged(state, taken, bench.detection)
+    subjects += [state.members.who[row].subject for row in onsets]
     if subjects or state.cases:
-        judge_members(bench, subjects, weighed)
+        judge_members(replace(bench, onsets=onsets), subjects, weighed)
 
 
 def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Summary]:

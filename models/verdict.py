@@ -108,7 +108,7 @@ def _suspicious(facts: Sequence[Piece], strong: Sequence[Piece], patience: Patie
     speaking = [p for p in facts if p.family is not Family.RESOURCE and not p.old]
     if any(p.grade >= STRONG for p in speaking) or len({p.family for p in speaking}) > 1:
         return True
-    others = (p for p in strong if p.family is not Family.RESOURCE)
+    others = (p for p in strong if p.family is not Family.RESOURCE and p.alone)
     return any(p.lasted_s >= patience.other_s for p in others)
 
 
