@@ -74,9 +74,7 @@ def create_topics(bootstrap: str, topics: Topics, partitions: int) -> None:
         future.result(30)
 
 
-def create_topic(
-    bootstrap: str, name: str, partitions: int, settings: Mapping[str, str]
-) -> None:
+def create_topic(bootstrap: str, name: str, partitions: int, settings: Mapping[str, str]) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     made = admin.create_topics([NewTopic(name, partitions, 1, config=dict(settings))])
     made[name].result(30)

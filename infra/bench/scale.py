@@ -34,6 +34,7 @@ from models.records.facts import Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Tick
 from models.state import LineageState, pack, unpack
+from streams.build import HELD_BYTES
 from streams.delivery.app import CHANGELOG
 from streams.delivery.late import Keeper
 from streams.tables import Rows
@@ -96,7 +97,8 @@ class Load:
             batch = self._batch(0, 2 * self._plan.containers)
             arrival = Arrival(batch.group, batch, self._now_ns)
             states |= judge(states, [arrival], Core()).states
-        return states[batch.group]
+        (learned,) = states.values()
+        return learned
 
     def _renamed(self, learned: LineageState, image: int) -> LineageState:
         state, (name, of) = learned.copy(), next(iter(learned.images.items()))
@@ -113,7 +115,7 @@ class Load:
         """The load that is measured: each image in turn, in an order of its own."""
         order = self._rng.permutation(self._plan.images)
         for number in range(self._plan.messages):
-            turn, at = divmod(number, self._plan.images)
+            _turn, at = divmod(number, self._plan.images)
             if not at:
                 self._now_ns += 10 * 10**9
             self._send(self._batch(int(order[at]), self._plan.samples))
@@ -165,7 +167,9 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     publish_forest(Job(kafka.bootstrap, topics, directory, 0, plan.samples), producer)
     producer.flush()
     load, task = Load(plan, kafka.bootstrap, topics), progress.add_task(str(plan.images), total=4)
-    load.known(changelog, Rows(Kept(), pack, unpack, [topics.telemetry]))
+    rows = Rows(Kept(), pack, unpack, [topics.telemetry],
+                due=lambda state: state.due_ns, held_bytes=HELD_BYTES)  # fmt: skip  # two lines
+    load.known(changelog, rows)
     progress.advance(task)
     load.strange(plan.images - 1)
     settings = {
@@ -283,6 +287,7 @@ def main() -> None:
             directory.mkdir()
             try:
                 found.append(measured(plan, kafka, directory, progress))
+                console.print(found[-1])
             except RuntimeError:
                 console.print((directory / "worker.log").read_text()[-3000:], markup=False)
                 raise
