@@ -44,6 +44,8 @@ from streams.stores.models import (
 from streams.tables import Rows
 
 _ASK_S: Final = 15.0
+HELD_BYTES: Final = 16 << 10
+"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
 
 
 def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
@@ -53,7 +55,10 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
-    rows = Rows(table, pack, unpack, [topics.telemetry])
+    rows = Rows(
+        table, pack, unpack, [topics.telemetry],
+        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+    )  # fmt: skip  # two lines say as much
     cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
