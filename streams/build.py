@@ -11,7 +11,7 @@ import faust
 from confluent_kafka import Consumer, KafkaException
 
 from models import governor
-from models.contract import Topics
+from models.contract import READER, Topics
 from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
@@ -31,6 +31,7 @@ from streams.delivery.rejected import Rejects
 from streams.keys import Signer, Trust, TrustFile
 from streams.lessons import trusted
 from streams.meters import Meters
+from streams.permitted import heed
 from streams.policies import Gate, policy_of
 from streams.settings import Settings
 from streams.stores.models import (
@@ -43,6 +44,8 @@ from streams.stores.models import (
 from streams.tables import Rows
 
 _ASK_S: Final = 15.0
+HELD_BYTES: Final = 16 << 10
+"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
 
 
 def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
@@ -52,7 +55,10 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
-    rows = Rows(table, pack, unpack, [topics.telemetry])
+    rows = Rows(
+        table, pack, unpack, [topics.telemetry],
+        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+    )  # fmt: skip  # two lines say as much
     cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
@@ -179,7 +185,7 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
     """How many partitions a topic has. Raises: BrokerUnreachable, with what to do."""
     # A consumer creates no topic by asking for it: one with the broker's default number of
     # partitions could never be put right.
-    consumer = Consumer({**kafka.librdkafka(), "group.id": "plimsoll-metadata"})
+    consumer = Consumer({**kafka.librdkafka(), "group.id": READER})
     try:
         found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
     except KafkaException as problem:
@@ -189,6 +195,7 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
         ) from problem
     finally:
         consumer.close()
+    heed(found.error, kafka.librdkafka(), "Read", topic)
     if found.error is not None or not found.partitions:
         why = found.error.str() if found.error else "it has no partitions"
         raise BrokerUnreachable(f"topic {topic}: {why}; run `plimsoll topics create` first")

@@ -116,9 +116,9 @@ class Judge:
     async def _tick(self, event: Any, now: Tick) -> None:
         """Time passes for every group of the event's partition that has something due."""
         due = {}
-        for group in self.rows.groups(event.message.partition):
+        for group in self.rows.due(event.message.partition, now.at_ns):
             state = self.rows.get(group)
-            if state is not None and state.due_ns <= now.at_ns and not self.rows.seen(event, group):
+            if state is not None and not self.rows.seen(event, group):
                 due[group] = state
         judgement = tick(due, now, self.core())
         await self._hand_over(judgement)

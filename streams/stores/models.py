@@ -18,11 +18,12 @@ import structlog
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
 
-from models.contract import KIND_HEADER, ONLY_PARTITION
+from models.contract import KIND_HEADER, ONLY_PARTITION, READER
 from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError, UntrustedFile
 from models.features import NAMES
@@ -32,6 +33,7 @@ from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
 from models.register import Schedule, Turn, implied, schedule
 from streams.keys import Role, Signer, Trust, signed_by
+from streams.permitted import explained, heed
 
 log = structlog.get_logger(__name__)
 
@@ -286,8 +288,8 @@ class Follower:
     def __init__(
         self, kafka: Mapping[str, str], topic: str, scope: str, *, trust: Trust
     ) -> None:  # fmt: skip  # as the others
-        config = {**kafka, "group.id": "plimsoll-models", "enable.auto.commit": False}
-        self._consumer = Consumer(config)
+        self._config = {**kafka, "group.id": READER, "enable.auto.commit": False}
+        self._consumer = Consumer(self._config)
         self._topic, self._trust = topic, trust
         self._register = Register(scope)
         self._stop = threading.Event()
@@ -327,10 +329,12 @@ class Follower:
                     raise BrokerUnreachable(
                         f"models topic {self._topic}: no answer in {_CATCH_UP_S} s"
                     )
+                heed(message.error(), self._config, "Read", self._topic)
                 if message.error() is None:
                     low = (message.offset() or 0) + 1
                     self._take(message)
         except KafkaException as problem:
+            heed(problem.args[0], self._config, "Read", self._topic)
             raise BrokerUnreachable(
                 f"models topic {self._topic}: {problem.args[0].str()}; does it exist "
                 "(plimsoll topics create), may this user read it?"
@@ -340,9 +344,16 @@ class Follower:
     def _follow(self) -> None:
         while not self._stop.is_set():
             message = self._consumer.poll(_POLL_S)
-            if message is not None and message.error() is None:
+            if message is None:
+                continue
+            if message.error() is None:
                 self._take(message)
                 self._tell()
+            else:
+                log.error("models cannot be followed", why=self._why(message.error()))
+
+    def _why(self, problem: KafkaError | None) -> str:
+        return explained(problem, self._config, "Read", self._topic)
 
     def _take(self, message: Any) -> None:
         place = f"{message.topic()}[{message.partition()}]@{message.offset()}"

@@ -14,9 +14,10 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
 from models.admission import Opened, admitted, nobody
-from models.contract import KIND_HEADER
+from models.contract import KIND_HEADER, READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.replay import Recorded
+from streams.permitted import heed
 
 _ASK_S: Final = 15.0
 _STILL_S: Final = 20.0
@@ -31,7 +32,7 @@ class TopicLog:
 
     def __init__(self, kafka: Mapping[str, str], topic: str) -> None:
         # What retention removes while we read is passed over, not the rest with it.
-        self._config = {**kafka, "group.id": "plimsoll-reader", "enable.auto.commit": False,
+        self._config = {**kafka, "group.id": READER, "enable.auto.commit": False,
                         "auto.offset.reset": "earliest", "log_level": 0}  # fmt: skip  # one thought
         self._topic = topic
         self.offsets: dict[str, tuple[int, ...]] = {}
@@ -74,6 +75,7 @@ class TopicLog:
 
     def _partitions(self, consumer: Consumer) -> int:
         found = consumer.list_topics(self._topic, timeout=_ASK_S).topics[self._topic]
+        heed(found.error, self._config, "Read", self._topic)
         if found.error is not None:
             why = f"{found.error.str()}; run `plimsoll topics create` first"
             raise BrokerUnreachable(f"topic {self._topic}: {why}")
@@ -163,6 +165,7 @@ def _reader(config: Mapping[str, Any], topic: str) -> Iterator[Consumer]:
     try:
         yield consumer
     except KafkaException as problem:
+        heed(problem.args[0], config, "Read", topic)
         raise BrokerUnreachable(
             f"Kafka, topic {topic}: {problem.args[0].str()}; is it up (plimsoll config show)?"
         ) from problem
