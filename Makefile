@@ -41,7 +41,7 @@ test: setup ## every test; gets what they need where it may (Kafka's jars, a Doc
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy models streams producers infra tests
+	$(VENV)/bin/mypy models streams producers infra tests notebooks
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/architecture
 

@@ -28,14 +28,15 @@ UNTIL = "now"
 """The window: 6h (before the archive's end), now (its end), or 2026-11-25T10:00:00 (UTC)."""
 SEED = 0
 """The same window and seed give the same file, byte for byte."""
-KEEP_IN = None
-"""A folder to keep the model's file in, as `plimsoll train` does; None: nothing is kept."""
+KEEP_IN = ""
+"""A folder to keep the model's file in, as `plimsoll train` does; empty: nothing is kept."""
 
 # %%
 from pathlib import Path
 
 import numpy as np
-from drawing import ALARM, LEVELS, LINE, QUIET, SECOND, clock, plt, short, times
+from drawing import ALARM, LEVELS, LINE, QUIET, SECOND, clock, short, times
+from matplotlib import pyplot as plt
 
 from models.contract import Topics
 from models.detectors.forest import Forest
@@ -81,6 +82,7 @@ print("\n".join(card(manifest)))
 
 # %%
 tried = manifest.evaluation
+assert tried is not None  # a candidate has been tried
 drift = dict(reversed(tried.drift.items()))
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(3, 2))
 left.barh(
