@@ -15,7 +15,7 @@ from models.contract import READER, Topics
 from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
-from models.pipeline import Core, Models
+from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
 from models.state import pack, unpack
@@ -137,7 +137,7 @@ class _Cores:
         return self._core
 
     def use(self, roster: Roster) -> None:
-        self._core = replace(self._core, models=Models(roster.active, roster.shadow))
+        self._core = replace(self._core, models=roster.models)
 
 
 # ---- Kafka ------------------------------------------------------------------------------------

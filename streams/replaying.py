@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from models.governance import govern
 from models.governor import GovernorState
-from models.pipeline import Core, Judgement, Models
+from models.pipeline import Core, Judgement, Models, Turns
 from models.policy import CONTAINING, Mode, Policy
 from models.records.order import Order, Outcome, Status
 from models.records.telemetry import Tick
@@ -99,10 +99,19 @@ def _done(order: Order) -> Outcome:
 
 def _from(before: Core, core: Core, from_ns: int) -> Core:
     """The models of the time up to the window, then those that are asked about."""
-    kept = tuple(turn for turn in before.models.forests if turn[0] < from_ns)
-    asked = tuple((max(at_ns, from_ns), forest) for at_ns, forest in core.models.forests)
-    turns = (*kept, *(asked or ((from_ns, None),)))
-    return replace(core, models=Models(turns, core.models.shadows))
+    then, asked = before.models, core.models
+    own = {
+        lineage: _turned(then.own.get(lineage, ()), asked.own.get(lineage, ()), from_ns)
+        for lineage in sorted(then.own.keys() | asked.own.keys())
+    }
+    forests = _turned(then.forests, asked.forests, from_ns)
+    return replace(core, models=Models(forests, asked.shadows, own, asked.own_shadows))
+
+
+def _turned(then: Turns, asked: Turns, from_ns: int) -> Turns:
+    kept = tuple(turn for turn in then if turn[0] < from_ns)
+    later = tuple((max(at_ns, from_ns), forest) for at_ns, forest in asked)
+    return (*kept, *(later or ((from_ns, None),)))
 
 
 def _keep(told: Decided, judged: Judgement, window: tuple[int, int]) -> None:

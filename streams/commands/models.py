@@ -143,6 +143,9 @@ def promote(
 @command.command()
 def rollback(
     from_: From = "+30s",
+    image: Annotated[
+        str, typer.Option("--image", help="The forest of this image's own; else the fleet's.")
+    ] = "",
     because: Because = "",
     key: Key = "trainer",
     dry_run: DryRun = False,
@@ -153,7 +156,7 @@ def rollback(
     from models.records.manifest import Stage
 
     registry, now_ns = _registry(), time.time_ns()
-    turns = registry.register.schedule()
+    turns = registry.register.schedule(lineage=image.partition("@")[0])
     at_ns = max([now_ns, *(turn.from_ns for turn in turns.active)])
     present, before = turns.active_at(at_ns), turns.before(at_ns)
     if not before:
@@ -271,6 +274,7 @@ def _row(registry: Any, manifest: Any, now_ns: int) -> dict[str, Any]:
     tried = manifest.evaluation
     return {
         "model": manifest.uid,
+        "serves": manifest.lineage or "fleet",
         "stage": _stage_now(registry, manifest.uid, now_ns),
         "trained": clock(manifest.trained_ns),
         "samples": manifest.rows,
@@ -287,8 +291,8 @@ def _stage_now(registry: Any, uid: str, now_ns: int) -> str:
 
     register = registry.register
     words = [word for word in register.stagings() if word.from_ns <= now_ns]
-    turns = register.schedule()
-    now = str(_scheduled(words).stages.get(uid, "candidate"))
+    turns = register.schedule(lineage=_serves(register, uid))
+    now = str(_scheduled(words, register, uid).stages.get(uid, "candidate"))
     later = [
         word for word in register.stagings() if word.model == uid and word.from_ns > now_ns
     ]  # fmt: skip  # one condition
@@ -298,10 +302,17 @@ def _stage_now(registry: Any, uid: str, now_ns: int) -> str:
     return f"{now}, {turns.stages[uid]} from {clock(last.from_ns)}"
 
 
-def _scheduled(words: Any) -> Any:
+def _scheduled(words: Any, register: Any, uid: str) -> Any:
+    """The turns that these words come to, among models that serve the same."""
     from models.register import schedule
 
-    return schedule(words)
+    serves = _serves(register, uid)
+    return schedule(word for word in words if _serves(register, word.model) == serves)
+
+
+def _serves(register: Any, uid: str) -> str:
+    manifest = register.model(uid)
+    return manifest.lineage if manifest is not None else ""
 
 
 def _turns(registry: Any, model: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from models.contract import KIND_HEADER
-from models.pipeline import Core, Models
+from models.pipeline import Core
 from models.policy import Policy
 from models.records.codec import decode, encode
 from models.records.manifest import Stage
@@ -265,7 +265,7 @@ def test_a_replay_gives_what_the_worker_wrote_byte_for_byte(told: Told) -> None:
     trial, registry = told.trial, told.trial.registry()
     source = TelemetryLog(_kafka(trial.deployment).librdkafka(), trial.deployment.topics.telemetry)
     roster = roster_of(registry.register, registry.store)
-    models = Models(roster.active, roster.shadow)
+    models = roster.models
     detection = load().worker.detection
 
     again = replayed(source, Core(models, detection), Policy(), "default", (0, 2**62))
