@@ -29,6 +29,7 @@ from models.records.facts import Connection, Direction, Observation, Program
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
+from models.records.telemetry import Batch
 from models.records.verdict import Verdict
 
 CONTAINERS: Final = 30
@@ -243,7 +244,7 @@ class Follower(threading.Thread):
         elif message.topic() == self._topics.verdicts and kind == b"verdict":
             self.verdict_ns.setdefault(decode(Verdict, message.value()).subject, now_ns)
         elif kind == b"batch":
-            self.batches.append(len(orjson.loads(message.value())["samples"]["times_ns"]))
+            self.batches.append(len(decode(Batch, message.value()).samples))
 
     def latencies(self, sent: Sent) -> dict[str, Any]:
         """Seconds from when a strange thing was due; ``missing``: no alert came of it."""

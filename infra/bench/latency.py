@@ -25,6 +25,8 @@ from infra.kafka import KafkaServer
 from models.contract import Topics
 
 HISTORY_S: Final = 120
+MOST_TOLD: Final = 6_000
+"""Frames of history: of a large fleet a shorter one teaches as much."""
 STRANGE_PER_S: Final = 8.0
 """With twenty lineages 24 a minute each: less than the findings that one may tell."""
 PATIENCE_S: Final = 180.0
@@ -33,7 +35,7 @@ PROBED: Final = 40
 
 def settled(fleet: Fleet, line: Line) -> None:
     """Tell a history, and return once the worker has judged it."""
-    frames = fleet.past(HISTORY_S)
+    frames = fleet.past(min(HISTORY_S, max(15, MOST_TOLD // len(fleet.hosts))))
     read = parts.Behind(line.bootstrap, f"{line.topics.prefix}gather", line.topics.samples, 4)
     read.awaited(frames, PATIENCE_S, line.gather)
     judged = parts.Behind(line.bootstrap, f"{line.topics.prefix}judge", line.topics.telemetry, 4)
