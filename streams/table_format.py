@@ -78,7 +78,15 @@ class Marker:
 
     @classmethod
     def decode(cls, value: bytes) -> Marker:
+        """Raises: MalformedRecord, and nothing else."""
         _check(value, _MARKER.size, HOLDING)
+        try:
+            return cls._decoded(value)
+        except (struct.error, UnicodeDecodeError) as problem:
+            raise MalformedRecord("undecodable", f"a marker that is cut ({problem})") from problem
+
+    @classmethod
+    def _decoded(cls, value: bytes) -> Marker:
         form, version, sources, rows = _MARKER.unpack_from(value)
         at, offsets, wanted = _MARKER.size, {}, {}
         due_ns = due_of(value)
