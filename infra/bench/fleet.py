@@ -116,7 +116,7 @@ def line(bootstrap: str, directory: Path, topics: Topics) -> Iterator[Line]:
     """Ended afterwards; its logs stay in the directory."""
     parts.create_topics(bootstrap, topics, PARTITIONS)
     producer = Producer({"bootstrap.servers": bootstrap})
-    publish_forest(Job(bootstrap, topics, directory, 0, 0), producer)
+    publish_forest(Job(bootstrap, topics, directory, 0, 0, "binary"), producer)
     producer.flush()
     settings = {
         "KAFKA__BOOTSTRAP": bootstrap, "TOPIC_PREFIX": topics.prefix, "DATA_DIR": directory,
