@@ -36,9 +36,6 @@ CONTAINERS: Final = 30
 IMAGES: Final = 20
 TALKING: Final = 10
 """Containers of a host that show a connection in each frame."""
-TOLD_S: Final = 5
-TOLD_EVERY_S: Final = 0.4
-"""Longer than gather waits for siblings."""
 PARTITIONS: Final = 4
 FEATURES: Final = tuple(feature.name for feature in MEASURED)
 _USUAL: Final = np.array([max(feature.floor, 0.01) * 5 for feature in MEASURED])[:, None]
@@ -154,18 +151,11 @@ class Fleet:
         )  # fmt: skip  # two lines
         self._used = 0
 
-    def past(self, seconds: int) -> int:
-        """So long a history, told a few seconds at a time: blocks of learning end with batches.
-
-        Returns how many frames that were.
-        """
-        start_ns = time.time_ns() - (seconds + 2) * 10**9
+    def past(self, since_ns: int, seconds: int) -> int:
+        """So many seconds of history, told in one go. Returns how many frames that were."""
         for turn in range(seconds):
             for host, phase_ns in zip(self.hosts, self._phase_ns, strict=True):
-                self._send(host, host.frame(start_ns + turn * 10**9 + phase_ns))
-            if turn % TOLD_S == TOLD_S - 1:
-                self._producer.flush()
-                time.sleep(TOLD_EVERY_S)
+                self._send(host, host.frame(since_ns + turn * 10**9 + phase_ns))
         self._producer.flush()
         return seconds * len(self.hosts)
 
