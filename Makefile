@@ -36,7 +36,7 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 	@$(PY) -m infra.demo_docker $(if $(JSON),--json)
 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
-	@infra/with_servers.sh $(PY) -m pytest $(TESTS)
+	@infra/with_servers.sh $(PY) -m pytest -n 2 --dist loadgroup $(TESTS)
 
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .

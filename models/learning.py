@@ -104,6 +104,7 @@ def _teachers(state: LineageState, image: Image, detection: Detection) -> Whole:
         row for row in _rows_of(state, image)
         if members.grid[row, COUNT].max() >= 2
         and members.peak[row] < near[row] and not _accused(state, row)
+        and members.who[row].subject not in state.lessons.barred
     ], np.int64)  # fmt: skip  # a condition a line
 
 

@@ -142,7 +142,7 @@ def read_file(path: str | None, tables: Iterable[str]) -> dict[str, Any]:
         return {}
     try:
         said = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as problem:
         raise ConfigurationError(
             f"settings file {path}: {problem}; name another with --config or PLIMSOLL_CONFIG"
         ) from problem

@@ -128,7 +128,7 @@ class Speaker:
                 answer = decode(WordAnswer, message.value())
                 return Said(word.uid, answer.accepted, answer.detail)
             if message.topic() == self._topics.rejected:
-                why = _rejected(message.value(), digest)
+                why = why_rejected(message.value(), digest)
                 if why:
                     return Said(word.uid, accepted=False, detail=f"not believed: {why}")
         detail = (
@@ -144,7 +144,7 @@ class Speaker:
         )
 
 
-def _rejected(value: bytes | None, digest: str) -> str:
+def why_rejected(value: bytes | None, digest: str) -> str:
     """Why these very bytes became a dead letter; empty when they did not."""
     try:
         letter = decode(DeadLetter, value)

@@ -17,7 +17,7 @@ from models.permissions import Operation
 from models.records import encode
 from models.records.facts import Coverage
 from models.records.rejected import dead_letter
-from models.records.telemetry import Tick
+from models.records.telemetry import Tick, written
 from producers.gather.clock import Clock, LogClock
 from producers.gather.incoming import Incoming
 from producers.gather.intake import read_frame
@@ -255,7 +255,7 @@ class Gather:
         self._clear_out()
 
     def _send(self, made: Made, lot: Lot) -> None:
-        value = encode(made.record)
+        value = written(made.record, self._limits.encoding)
         if not fits(value):
             parts = halved(made)
             for part in parts:

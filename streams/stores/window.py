@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
-from models.admission import admitted
+from models.admission import Opened, admitted, nobody
 from models.contract import KIND_HEADER, READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.replay import Recorded
@@ -122,14 +122,16 @@ class TopicLog:
 
 
 class TelemetryLog(TopicLog):
-    """The telemetry topic as a source of records for training and replay."""
+    """The telemetry topic as a source of records for training and replay; ``opened`` knows
+    whose lessons count.
+    """
 
     def __init__(
         self, kafka: Mapping[str, str], topic: str,
-        progress: Callable[[float], None] = lambda _share: None,
+        progress: Callable[[float], None] = lambda _share: None, opened: Opened = nobody,
     ) -> None:  # fmt: skip  # two lines read better than five
         super().__init__(kafka, topic)
-        self._progress = progress
+        self._progress, self._opened = progress, opened
         self.refused = 0
         """Records that the judge keeps as dead letters, and that we pass over."""
 
@@ -142,7 +144,7 @@ class TelemetryLog(TopicLog):
             try:
                 record = admitted(
                     kind_of(message), message.key(), message.value(), partition=place,
-                    partitions=count, arrived_ns=arrived_ns,
+                    partitions=count, arrived_ns=arrived_ns, opened=self._opened,
                 )  # fmt: skip  # one line a thought
             except MalformedRecord:
                 self.refused += 1
