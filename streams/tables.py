@@ -14,6 +14,10 @@ same events applied again. Versions only grow, with the offsets applied, so a ro
 a worker wrote after it had lost its partitions can be told by its older version.
 
 Keys are ``<row>|<group>``, the marker's ``m|<group>``; numbers are big-endian.
+
+Each partition has a head, ``!|<partition>``, written before its first offset is committed.
+Where offsets were committed and the head is missing, the changelog was lost: the partition is
+*cold*, and stays so through restarts, until `plimsoll rebuild` has filled it.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ S = TypeVar("S")
 
 FORMAT: Final = 1
 MARKER: Final = "m"
+HEAD: Final = "!"
+WHOLE: Final = b"whole"
+COLD: Final = b"cold"
 MOST_BODY_BYTES: Final = 1_900_000
 """Two of these fit into the largest changelog record."""
 
@@ -177,6 +184,7 @@ class Rows(Generic[S]):
         self._changed: set[str] = set()
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._orphans: set[str] = set()
+        self._heads: dict[int, bytes] = {}
         table.keeper = self
         self.recovered()
 
@@ -215,6 +223,34 @@ class Rows(Generic[S]):
         for group in list(self._names.keys() | self._live.keys()):
             if self._partition_of(group) == partition and self.get(group) is not None:
                 yield group
+
+    # ---- partitions -------------------------------------------------------------------------
+
+    def cold(self, partition: int) -> bool:
+        """Whether what was known of a partition is lost, and not rebuilt yet."""
+        head = self.head(partition)
+        said = self._heads.get(partition) if head is None else head.current
+        return said == COLD
+
+    def head(self, partition: int) -> Body | None:
+        """What the changelog says of a partition as a whole."""
+        value = self._table.rows.get(head_key(partition))
+        return Body.decode(value) if value is not None else None
+
+    def began(self, read: Mapping[tuple[str, int], bool]) -> None:
+        """The table is what the changelog says, and reading goes on: for each partition,
+        whether events of it were committed before.
+        """
+        ours = {place: was for place, was in read.items() if place[0] in self._sources}
+        for partition in sorted({partition for _, partition in ours}):
+            if head_key(partition) in self._table.rows:
+                if self.cold(partition):
+                    _tell_cold(partition)
+                continue
+            lost = any(was for (_, other), was in ours.items() if other == partition)
+            self._heads[partition] = COLD if lost else WHOLE
+            if lost:
+                _tell_cold(partition)
 
     def _set(self, event: Any, group: str, state: S | None, offset: int) -> None:
         message = event.message
@@ -272,6 +308,9 @@ class Rows(Generic[S]):
     def take_owed(self) -> Settlement:
         """What the next commit must write; the groups count as unchanged from here on."""
         phases = _Phases()
+        for partition, said in self._heads.items():
+            if head_key(partition) not in self._table.rows:
+                phases.rows.append(Row(partition, head_key(partition), Body(1, said).encode()))
         groups, orphans = tuple(sorted(self._changed)), tuple(sorted(self._orphans))
         for group in groups:
             self._owe(group, self._live[group], phases)
@@ -347,6 +386,7 @@ class Rows(Generic[S]):
         self._live.clear()
         self._changed.clear()
         self._orphans.clear()
+        self._heads.clear()
 
     def recovered(self) -> None:
         """The table is what the changelog says; rows without a marker are left-overs."""
@@ -359,6 +399,8 @@ class Rows(Generic[S]):
         self._names.clear()
         for key in self._table.rows:
             name, _, group = key.partition(b"|")
+            if name == HEAD.encode():
+                continue
             names = self._names[group.decode()]
             if name != MARKER.encode():
                 names.add(name.decode())
@@ -374,9 +416,22 @@ def _key(name: str, group: str) -> bytes:
     return f"{name}|{group}".encode()
 
 
+def head_key(partition: int) -> bytes:
+    return _key(HEAD, str(partition))
+
+
+def _tell_cold(partition: int) -> None:
+    log.critical(
+        "a partition is cold: its events were read before, but its changelog is gone; it is "
+        "judged from nothing, and what it finds orders nothing. Find out what deleted the "
+        "changelog, stop the workers, run `plimsoll rebuild`, start them again",
+        partition=partition,
+    )  # fmt: skip  # one line of fields
+
+
 def _check(group: str, name: str, body: bytes) -> None:
-    if name == MARKER or "|" in name or not 0 < len(name.encode()) < 256:
-        raise ValueError(f"row name {name!r} of group {group}: short, without '|', not 'm'")
+    if name in (MARKER, HEAD) or "|" in name or not 0 < len(name.encode()) < 256:
+        raise ValueError(f"row name {name!r} of group {group}: short, without '|', not 'm' or '!'")
     if len(body) > MOST_BODY_BYTES:
         raise MalformedRecord(
             "oversized",

@@ -40,7 +40,7 @@ class Baselines:
     def all(self) -> Iterator[LineageState]:
         """Every lineage and role, a partition at a time."""
         for partition in range(self._log.partitions()):
-            rows = self._rows(partition)
+            rows = self.rows(partition)
             for group in sorted(rows.groups(partition)):
                 state = rows.get(group)
                 if state is not None and state.scope == self._scope:
@@ -65,11 +65,12 @@ class Baselines:
     def _named(self, groups: set[str]) -> Iterator[LineageState]:
         count = self._log.partitions()
         for group in sorted(groups):
-            state = self._rows(partition_of(group.encode(), count)).get(group)
+            state = self.rows(partition_of(group.encode(), count)).get(group)
             if state is not None:
                 yield state
 
-    def _rows(self, partition: int) -> Rows[LineageState]:
+    def rows(self, partition: int) -> Rows[LineageState]:
+        """One partition as a new worker would recover it."""
         table = _Recovered()
         rows = Rows(table, pack, unpack, [self._topics.telemetry])
         for message, _, _ in self._log.messages(partitions=[partition]):

@@ -34,8 +34,7 @@ Say = Callable[[str, float], None]
 
 def main() -> int:
     asked = _asked()
-    with tempfile.TemporaryDirectory() as scratch, _bar() as say:
-        directory = Path(scratch)
+    with _scratch(asked.keep) as directory, _bar() as say:
         try:
             told = _measured(directory, asked, say)
         except KafkaUnavailable as missing:
@@ -54,6 +53,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=1_000_000, help="frames that are written")
     parser.add_argument("--minutes", type=float, default=40, help="no fault begins after this")
     parser.add_argument("--seed", type=int, default=1, help="which faults come in which order")
+    parser.add_argument("--only", default="", help="faults in whose name this word is")
+    parser.add_argument("--keep", type=Path, help="a new folder for logs and all that was written")
     parser.add_argument("--out", type=Path, default=Path("build/chaos.json"))
     parser.add_argument("--no-control", dest="control", action="store_false",
                         help="leave plain Faust out")  # fmt: skip  # one option
@@ -64,7 +65,7 @@ def _measured(directory: Path, asked: argparse.Namespace, say: Say) -> dict[str,
     until_s = time.monotonic() + asked.minutes * 60
     with KafkaServer(directory / "broker") as broker:
         control = _controlled(broker.bootstrap, directory, say) if asked.control else {}
-        faults = plan(asked.faults, asked.seed)
+        faults = plan(asked.faults, asked.seed, asked.only)
         told = run(broker, directory / "line", faults, asked.messages, say, until_s).told()
     return {**told, **control, "seed": asked.seed}
 
@@ -90,7 +91,17 @@ def _controlled(bootstrap: str, directory: Path, say: Say) -> dict[str, Any]:
 def _well(told: dict[str, Any], *, controlled: bool) -> bool:
     ours = not told["lost"] and not told["hangs"] and told["state_equal"] and told["alerts_equal"]
     shown = not controlled or (told["plain_faust_lost"] > 0 and told["impatient_recovery_hung"])
-    return bool(ours and shown)
+    return bool(ours and told["lost_changelog"]["equal"] and shown)
+
+
+@contextmanager
+def _scratch(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
 
 
 @contextmanager

@@ -24,9 +24,10 @@ PARTITIONS: Final = 4
 PRELOAD: Final = 3_000
 PER_S: Final = 120
 KEYS: Final = 2_000
-JOINS: Final = 2
-HELD_S: Final = 9.0
-"""How long the second worker stays, and how long it stays away."""
+JOINS: Final = 3
+JOINED_S: Final = 60.0
+HELD_S: Final = 4.0
+"""How long the second worker stays once it has partitions, and how long it stays away."""
 STILL_S: Final = 20.0
 """Without a new message for so long nothing more is to come."""
 HUNG_S: Final = 12
@@ -64,9 +65,10 @@ class Control:
             writing.start()
             for _ in range(JOINS):
                 other = self._start()
+                self._until_joined(other)
                 time.sleep(HELD_S)  # a worker comes and goes when it does
                 self._end(other)
-                time.sleep(HELD_S / 2)  # as above
+                time.sleep(HELD_S)  # as above
         finally:
             self._ended.set()
             if writing.ident:
@@ -148,6 +150,14 @@ class Control:
         deadline_s = time.monotonic() + 60
         while len(self.seen()) < least:
             assert time.monotonic() < deadline_s, (self.directory / f"{self.name}.log").read_text()
+            time.sleep(0.3)  # between two looks
+
+    def _until_joined(self, worker: subprocess.Popen[bytes]) -> None:
+        """Until it runs and reads nothing back; one that never does is what is looked for."""
+        ready, deadline_s = f"recovery {worker.pid} 0 ", time.monotonic() + JOINED_S
+        while time.monotonic() < deadline_s:
+            if any(line.startswith(ready) for line in self._lines()):
+                return
             time.sleep(0.3)  # between two looks
 
     def _until_still(self) -> None:

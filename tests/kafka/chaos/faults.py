@@ -41,9 +41,11 @@ class Stage:
         return self.chance.randrange(len(self.line.processes[part]))
 
 
-def plan(count: int, seed: int) -> list[Fault]:
-    """So many faults: every kind once in a stated order, then again in random order."""
-    kinds = list(_kinds())
+def plan(count: int, seed: int, only: str = "") -> list[Fault]:
+    """So many faults: every kind once in a stated order, then again in random order; ``only``
+    those in whose name that word is.
+    """
+    kinds = [kind for kind in _kinds() if only in kind.kind]
     chance = random.Random(seed)
     chosen = kinds[:count]
     while len(chosen) < count:

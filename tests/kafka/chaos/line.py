@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from models.contract import Topics
 from models.errors import ArchiveUnusable
@@ -40,6 +41,7 @@ ttl_s = 120
 """
 """No guard and no deadline of wall time: what is ordered must follow from the log alone."""
 STOP_S: Final = 40.0
+COMMAND_S: Final = 1_200.0
 MOST_RESTARTS: Final = 100
 """Of parts that ended by themselves: more in a run, and nobody would call it recovery."""
 
@@ -55,6 +57,8 @@ class Line:
     prefix: str
     directory: Path
     processes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
+    stops_s: dict[str, list[float]] = field(default_factory=dict)
+    """How long each part took to end in order."""
     restarts: int = 0
     """Parts that ended by themselves and were started again, as a supervisor would."""
 
@@ -63,6 +67,7 @@ class Line:
         keys.ensure(self.directory / "keys", time.time_ns())
         (self.directory / "policy.toml").write_text(POLICY)
         self.processes = {part: [] for part in RUNNING}
+        self.stops_s = {part: [] for part in RUNNING}
         self._offsets = _Offsets(self.bootstrap)
         self._started = 0
         self.run("topics", "create")
@@ -99,8 +104,8 @@ class Line:
         self.processes[part].append(process)
         return process
 
-    def end(self, part: str, number: signal.Signals, which: int = 0) -> float:
-        """Send a signal, wait until the process has ended; how long that took."""
+    def end(self, part: str, number: signal.Signals, which: int = 0) -> None:
+        """Send a signal, and wait until the process has ended."""
         began_s, process = time.monotonic(), self.processes[part].pop(which)
         process.send_signal(number)
         try:
@@ -109,7 +114,8 @@ class Line:
             process.kill()
             process.wait()
             raise AssertionError(f"{part} did not end on {number.name}\n{self.said()}") from None
-        return time.monotonic() - began_s
+        if number is signal.SIGTERM:
+            self.stops_s[part].append(time.monotonic() - began_s)
 
     def supervise(self) -> None:
         """Start anew what has ended by itself, as whoever runs it would."""
@@ -128,10 +134,14 @@ class Line:
         """One ``plimsoll`` command; what it said."""
         done = subprocess.run(
             [sys.executable, "-m", "streams", *arguments], env=self.environment(),
-            capture_output=True, text=True, check=False, timeout=300,
+            capture_output=True, text=True, check=False, timeout=COMMAND_S,
         )  # fmt: skip  # one call
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def delete_topic(self, name: str) -> None:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin.delete_topics([name])[name].result(30)
 
     def environment(self) -> dict[str, str]:
         ours = {

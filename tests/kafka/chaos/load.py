@@ -21,6 +21,7 @@ from models.records.codec import encode
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
+from models.records.telemetry import Batch, Member
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 
 HOSTS: Final = 100
@@ -28,8 +29,14 @@ EACH: Final = 2
 """Containers of a host."""
 LINEAGES: Final = 10
 JUNK_EVERY: Final = 2_000
+ODD_EVERY: Final = 500
 FEATURES: Final = ("cpu_cores", "memory_working_set_bytes", "network_transmit_bytes_per_s")
 USUAL: Final = np.array([0.3, 2.5e8, 2e4])
+ODD: Final = {94: "misdated", 95: "twice", 96: "swapped", 97: "behind", 98: "ahead", 99: "gaps"}
+"""Hosts whose collectors do what none should; each has a lineage of its own."""
+SKEW_NS: Final = 120 * 10**9
+TOO_FAR_NS: Final = 900 * 10**9
+ODD_GROUP: Final = "default/odd/batches/"
 ATTACKED: Final = "host-0"
 POOL: Final = 512
 """Rows of noise, used in turn: numbers are not what is tried here."""
@@ -52,9 +59,11 @@ class Load:
     seed: int = 1
     written: int = 0
     frames: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """Times of each host's frames: every one of its containers has a row at each."""
+    """Times of each host's frames: every one of its containers has a row at each. Without those
+    that gather must drop: of two that were swapped, the older one comes too late.
+    """
     junk: set[tuple[int, int]] = field(default_factory=set)
-    """Places of what is no frame."""
+    """Places of what is no frame, or from a clock that is too far ahead."""
     findings: set[bytes] = field(default_factory=set)
     """What was found of containers that nobody watches."""
 
@@ -121,22 +130,57 @@ class Load:
             self.written += 1
             self._produce(self.topics.samples, b"\xffno frame", b"junk", self._note_junk)
         else:
-            self._send_frame(self.written % HOSTS)
+            host = self.written % HOSTS
+            self._send_frame(host, ODD.get(host, ""))
+        if self.written % ODD_EVERY == 0:
+            self._send_odd_batches()
 
-    def _send_frame(self, host: int) -> None:
-        at_ns, sequence, name = time.time_ns(), self._sequence[host], host_name(host)
-        if self.frames[host] and at_ns <= self.frames[host][-1]:
-            at_ns = self.frames[host][-1] + 1
+    def _send_frame(self, host: int, odd: str) -> None:
+        at_ns = self._time_of(host, odd)
+        if odd == "gaps" and self._sequence[host] % 10 == 9:
+            self._sequence[host] += 1  # a frame that never comes
+        self.written += 1
+        if odd == "misdated" and self._sequence[host]:
+            value = encode(self._frame(host, at_ns + TOO_FAR_NS))
+            self._produce(self.topics.samples, value, host_name(host).encode(), self._note_junk)
+            return
+        made = self._frame(host, at_ns)
+        self.frames[host].append(at_ns)
+        values = [encode(made)]
+        if odd == "twice":
+            values *= 2
+        if odd == "swapped" and made.sequence:
+            values.insert(0, encode(self._frame(host, at_ns + 1)))
+            self.frames[host][-1] += 1
+        for value in values:
+            self._produce(self.topics.samples, value, host_name(host).encode(), self._note)
+
+    def _time_of(self, host: int, odd: str) -> int:
+        skew_ns = {"behind": -SKEW_NS, "ahead": SKEW_NS}.get(odd, 0)
+        before_ns = self.frames[host][-1] if self.frames[host] else 0
+        return max(time.time_ns() + skew_ns, before_ns + 1)
+
+    def _frame(self, host: int, at_ns: int) -> Frame:
+        """The next one of a host."""
+        sequence = self._sequence[host]
+        self._sequence[host] += 1
         subjects = tuple(subject_of(host, number) for number in range(EACH))
         known = [_entry(host, at, one, at_ns) for at, one in enumerate(subjects) if not sequence]
         samples = Samples(FEATURES, subjects, np.arange(EACH), np.full(EACH, at_ns),
                           self._rows[self.written % POOL])  # fmt: skip  # as the fields lie
-        made = Frame("default", name, "pool", "load", sequence, at_ns, 1.0, samples,
+        return Frame("default", host_name(host), "pool", "load", sequence, at_ns, 1.0, samples,
                      inventory=tuple(known))  # fmt: skip  # as the fields lie
-        self._sequence[host] += 1
-        self.frames[host].append(at_ns)
-        self.written += 1
-        self._produce(self.topics.samples, encode(made), name.encode(), self._note)
+
+    def _send_odd_batches(self) -> None:
+        """To the judge itself: what comes twice, late, from the future, and is no record."""
+        now_ns = time.time_ns()
+        values = [encode(_batch(now_ns + ahead_ns, self._rows[self.written % POOL]))
+                  for ahead_ns in (0, 0, -SKEW_NS, SKEW_NS, TOO_FAR_NS)]  # fmt: skip  # two lines
+        for value in (*values, b"\xffno record"):
+            self._produce(
+                self.topics.telemetry, value, ODD_GROUP.encode(), self._note,
+                headers=[(KIND_HEADER, b"batch")],
+            )  # fmt: skip  # one call
 
     def _send_finding(self) -> None:
         value = encode(found(len(self.findings), time.time_ns()))
@@ -166,8 +210,18 @@ class Load:
 
 def _entry(host: int, at: int, subject: str, at_ns: int) -> InventoryEntry:
     lineage = f"shop/part-{(host * EACH + at) % LINEAGES}"
+    if host in ODD:
+        lineage = f"odd/{ODD[host]}"
     image = f"{lineage}@sha256:{1:064d}"
     return InventoryEntry("default", subject, host_name(host), image, lineage, seen_ns=at_ns)
+
+
+def _batch(at_ns: int, rows: Any) -> Batch:
+    lineage = ODD_GROUP.split("/", 1)[1].rstrip("/")
+    subjects = tuple(subject_of(2**33, number) for number in range(EACH))
+    members = tuple(Member(one, "host-odd", f"{lineage}@sha256:{1:064d}") for one in subjects)
+    samples = Samples(FEATURES, subjects, np.arange(EACH), np.full(EACH, at_ns), rows)
+    return Batch("default", lineage, "", members, samples, 1.0)
 
 
 def found(number: int, at_ns: int) -> Finding:

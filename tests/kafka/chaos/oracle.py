@@ -70,6 +70,7 @@ class Oracle:
         self._line, self._load, self._say = line, load, say
         self._kafka = Kafka(bootstrap=line.bootstrap)
         self._findings: set[bytes] = set()
+        self._replay = Replay(Core(detection=_detection()))
 
     def judged(self) -> dict[str, Found]:
         return {
@@ -114,7 +115,7 @@ class Oracle:
     # ---- worker: the table, and all that was said -------------------------------------------
 
     def worker(self) -> Found:
-        topics, replay = self._line.topics, Replay(Core(detection=_detection()))
+        topics, replay = self._line.topics, self._replay
         expected: set[bytes] = set()
         log = TelemetryLog(self._kafka.librdkafka(), topics.telemetry,
                            lambda share: self._say("worker", share))  # fmt: skip  # two lines
@@ -134,7 +135,7 @@ class Oracle:
         found = Found(messages=count + log.refused)
         found.lost = len(expected - said.keys()) + max(log.refused - len(letters), 0)
         found.duplicates = sum(said.values()) - len(said)
-        unlike = self._unlike(replay)
+        unlike = self.unlike()
         found.equal = not unlike and not said.keys() - expected
         found.notes = {
             "groups": sum(map(len, replay.states.values())), "findings": len(self._findings),
@@ -143,7 +144,7 @@ class Oracle:
         }  # fmt: skip  # a table
         return found
 
-    def _unlike(self, replay: Replay) -> list[str]:
+    def unlike(self) -> list[str]:
         """Groups whose rows in the changelog are not those of the replay."""
         kept = Baselines(
             self._kafka, self._line.topics, self._line.group("worker"), "default"
@@ -151,7 +152,7 @@ class Oracle:
         rows = {_group(state): pack(state) for state in kept}
         replayed = {
             group: pack(state)
-            for states in replay.states.values() for group, state in states.items()
+            for states in self._replay.states.values() for group, state in states.items()
         }  # fmt: skip  # one loop a word
         both = rows.keys() | replayed.keys()
         return sorted(one for one in both if rows.get(one) != replayed.get(one))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -40,10 +41,12 @@ class Run:
     hangs: list[str] = field(default_factory=list)
     recovery_s: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     parts: dict[str, Found] = field(default_factory=dict)
+    stops_s: dict[str, list[float]] = field(default_factory=dict)
     restarts: int = 0
     skipped_offsets: int = 0
     seconds: float = 0.0
     drained_s: float = 0.0
+    rebuilt: dict[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         parts = self.parts
@@ -58,6 +61,8 @@ class Run:
             "skipped_offsets": self.skipped_offsets,
             "ended_by_themselves": self.restarts,
             "recovery_s": {kind: _spread(times) for kind, times in self.recovery_s.items()},
+            "stopped_in_order_s": {part: _spread(s) for part, s in self.stops_s.items() if s},
+            "lost_changelog": self.rebuilt,
             "parts": {part: found.told() for part, found in parts.items()},
             "seconds": round(self.seconds), "drained_s": round(self.drained_s, 1),
         }  # fmt: skip  # by subject
@@ -94,7 +99,10 @@ def run(
         told.drained_s = time.monotonic() - drained_s
         told.restarts, told.skipped_offsets = line.restarts, line.lines("offsets were skipped")
         _stop(line)
+        told.stops_s = line.stops_s
         told.parts = oracle.judged()
+        say("lost changelog", 1.0)
+        told.rebuilt = _rebuilt(line, oracle)
     told.seconds = time.monotonic() - began_s
     return told
 
@@ -181,6 +189,20 @@ def _drain(line: Line, oracle: Oracle, say: Say) -> None:
             return False
 
     line.until(answered, "orders answered", DRAIN_S)
+
+
+def _rebuilt(line: Line, oracle: Oracle) -> dict[str, Any]:
+    """Delete the changelog, with no worker there, and restore it by command."""
+    line.delete_topic(f"{line.group('worker')}-baselines-changelog")
+    began_s = time.monotonic()
+    try:
+        made = json.loads(line.run("rebuild", "--json"))
+    except AssertionError as failed:
+        return {"equal": False, "why": str(failed)[-2_000:]}
+    return {
+        "partitions": len(made), "records": sum(one["records"] for one in made),
+        "equal": not oracle.unlike(), "seconds": round(time.monotonic() - began_s, 1),
+    }  # fmt: skip  # a table
 
 
 def _stop(line: Line) -> None:
