@@ -38,7 +38,7 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 	@$(PY) -m infra.demo_docker $(if $(JSON),--json)
 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
-	@infra/with_servers.sh $(PY) -m pytest $(TESTS)
+	@infra/with_servers.sh $(PY) -m pytest -n 2 --dist loadgroup $(TESTS)
 
 chaos: setup ## FAULTS=50 MESSAGES=1000000: kill everything in turn, count what is lost
 	@$(PY) -m tests.kafka.chaos --faults $(FAULTS) --messages $(MESSAGES)

@@ -28,7 +28,7 @@ from models.scale import Scale
 
 Flags = npt.NDArray[np.bool_]
 
-_NEAR: Final = 2
+NEAR: Final = 2
 """Horizons of which the distance speaks; the slowest is the residual's alone."""
 _AT_ONCE: Final = 256
 
@@ -99,15 +99,15 @@ def _peaks(known: Known, off: Array, seen: Array, others: Sequence[Array]) -> li
     before = unseen.seen_in([*others, seen[:half]], seen.shape[1])
     _, past = unseen.beyond(before, seen[half:, None])
     past = np.concatenate([np.zeros(half), past[:, 0]])
-    evidence = _evidence(known, off, past)
-    blocks = evidence[len(evidence) % BLOCK_ROWS :].reshape(-1, BLOCK_ROWS)
+    told = evidence(known.residual, off, past)
+    blocks = told[len(told) % BLOCK_ROWS :].reshape(-1, BLOCK_ROWS)
     return [float(peak) for peak in blocks.max(axis=1)]
 
 
-def _evidence(known: Known, off: Array, past: Array) -> Array:
+def evidence(unusual: Residual, off: Array, past: Array) -> Array:
     """Departures (…, horizons, columns) and what lies beyond all seen (…) → evidence (…)."""
-    far = distance.farthest(off[..., :_NEAR, :])
-    return combined(far, known.residual.distance(off), past)
+    far = distance.farthest(off[..., :NEAR, :])
+    return combined(far, unusual.distance(off), past)
 
 
 def judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
@@ -135,11 +135,11 @@ def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
     seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
-    evidence = _evidence(watch.known, off, past)
-    margins, alarms = np.full(evidence.shape, NOTHING), np.zeros(evidence.shape, bool)
+    seen_now = evidence(watch.known.residual, off, past)
+    margins, alarms = np.full(seen_now.shape, NOTHING), np.zeros(seen_now.shape, bool)
     present = np.argwhere(np.logical_not(np.isnan(seen).all(axis=2)))
     for row, member in present.tolist():
-        told = watch.line.judge(watch.accounts[member], float(evidence[row, member]))
+        told = watch.line.judge(watch.accounts[member], float(seen_now[row, member]))
         margins[row, member], alarms[row, member] = told
     return margins, alarms
 

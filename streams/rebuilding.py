@@ -24,7 +24,8 @@ from streams.delivery.app import CHANGELOG, MOST_RECORD_BYTES
 from streams.delivery.late import Row
 from streams.stores.baselines import TABLE, Baselines
 from streams.stores.window import TelemetryLog
-from streams.tables import WHOLE, Body, Rows, head_key
+from streams.table_format import Body
+from streams.tables import WHOLE, Rows, head_key
 
 _ASK_S: Final = 15.0
 _DELIVER_S: Final = 120.0

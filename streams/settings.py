@@ -237,3 +237,5 @@ def load(**flags: Any) -> Settings:
         raise ConfigurationError(tell_faults(found.errors())) from None
     except SettingsError as found:
         raise ConfigurationError(f"environment: {found}: {found.__cause__}") from found
+    except RecursionError as found:
+        raise ConfigurationError("environment: a value is nested too deeply") from found
