@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -16,6 +17,9 @@ from tests.kafka.chaos.load import Load
 RECOVERY_S: Final = 180.0
 """A part that has not done by then what was there when the fault ended counts as hung."""
 JOINED_S: Final = 60.0
+FULL_S: Final = 40.0
+SAID_FULL: Final = {"archive": "the disk has room", "respond": "make room"}
+"""What whoever is on call must read."""
 STEPS: Final = ("received", "witnessed", "prepared", "acted", "told", "held")
 
 
@@ -80,6 +84,9 @@ def _kinds() -> Iterator[Fault]:
     yield Fault("gather sleeps past its session", ("gather",), _sleeping("gather"))
     yield Fault("all workers killed", ("worker",), _killing("worker", "worker"))
     yield Fault("broker and worker killed", tuple(RUNNING), _both_killed)
+    if os.geteuid() == 0:  # who else may make a disk full that is nobody's
+        yield Fault("archive's disk full", ("archive",), _full("archive"))
+        yield Fault("responder's disk full", ("respond",), _full("respond"))
     for step in STEPS:
         for moment in ("before", "after"):
             at = f"{moment}/{step}"
@@ -147,6 +154,26 @@ def _slow(part: str) -> Callable[[Stage], None]:
             time.sleep(0.4)  # the slowness itself
             process.send_signal(signal.SIGCONT)
             time.sleep(0.1)
+
+    return strike
+
+
+def _full(part: str) -> Callable[[Stage], None]:
+    """No room until the part has ended for want of it, which it must say."""
+
+    def strike(stage: Stage) -> None:
+        line, told = stage.line, stage.line.lines(SAID_FULL[part])
+        (process,) = line.processes[part]
+        if not line.disks[part].mounted:
+            return
+        with line.disks[part].full():
+            until_s = time.monotonic() + FULL_S
+            while process.poll() is None and time.monotonic() < until_s:
+                stage.load.attack()  # something to write down
+                time.sleep(1)  # what lies in its files may take some more
+        ended = process.poll() is not None
+        assert not ended or line.lines(SAID_FULL[part]) > told, f"{part} ended without a word"
+        line.supervise()
 
     return strike
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -42,6 +43,7 @@ ttl_s = 120
 """No guard and no deadline of wall time: what is ordered must follow from the log alone."""
 STOP_S: Final = 40.0
 COMMAND_S: Final = 1_200.0
+ROOM: Final = 4 << 30
 MOST_RESTARTS: Final = 100
 """Of parts that ended by themselves: more in a run, and nobody would call it recovery."""
 
@@ -68,6 +70,9 @@ class Line:
         (self.directory / "policy.toml").write_text(POLICY)
         self.processes = {part: [] for part in RUNNING}
         self.stops_s = {part: [] for part in RUNNING}
+        self.disks = {
+            part: Disk(self.directory / f"{part}-disk") for part in ("archive", "respond")
+        }
         self._offsets = _Offsets(self.bootstrap)
         self._started = 0
         self.run("topics", "create")
@@ -81,6 +86,8 @@ class Line:
             process.kill()
             process.wait()
         self._offsets.close()
+        for disk in self.disks.values():
+            disk.close()
 
     # ---- processes ------------------------------------------------------------------------
 
@@ -154,9 +161,18 @@ class Line:
             "GOVERNOR__POLICY_FILE": str(self.directory / "policy.toml"),
             "GOVERNOR__WITHOUT_REPLAY": "faults are tried here, no container is real",
             "ARCHIVE__LOT_S": "5", "ARCHIVE__KEEP_DAYS": "0",
-            "RESPONDER__HOST": ATTACKED,
+            "RESPONDER__HOST": ATTACKED, "ARCHIVE_DIR": str(self.archive_dir),
+            "RESPONDER_FILE": str(self.responder_file),
         }  # fmt: skip  # a table
         return os.environ | {f"PLIMSOLL_{name}": value for name, value in ours.items()}
+
+    @property
+    def archive_dir(self) -> Path:
+        return self.disks["archive"].path / "archive"
+
+    @property
+    def responder_file(self) -> Path:
+        return self.disks["respond"].path / "responder.db"
 
     def group(self, part: str) -> str:
         return f"{self.prefix}{part}"
@@ -202,9 +218,9 @@ class Line:
     def reached(self, part: str) -> Positions:
         """What is read again from there when it is killed now."""
         if part == "archive":
-            return archive_reached(self.directory / "archive")
+            return archive_reached(self.archive_dir)
         if part == "respond":
-            return responder_reached(self.directory / "responder.db")
+            return responder_reached(self.responder_file)
         return self._offsets.committed(self.group(part), self.inputs(part))
 
     def has_reached(self, part: str, mark: Mapping[Place, int]) -> bool:
@@ -213,7 +229,7 @@ class Line:
             reached = self.reached(part)
         except KafkaException:
             return False
-        if part == "respond" and responder_busy(self.directory / "responder.db"):
+        if part == "respond" and responder_busy(self.responder_file):
             return False
         return all(reached.get(place, 0) >= end for place, end in mark.items())
 
@@ -224,6 +240,36 @@ class Line:
             assert time.monotonic() < deadline_s, f"{what}: not in {seconds:.0f} s\n{self.said()}"
             self.supervise()
             time.sleep(0.1)  # between two looks
+
+
+@dataclass
+class Disk:
+    """A folder; where we may mount, on a disk of its own in memory, which can be full."""
+
+    path: Path
+    mounted: bool = False
+
+    def __post_init__(self) -> None:
+        self.path.mkdir(parents=True)
+        self.mounted = os.geteuid() == 0 and _mount("-t", "tmpfs", "tmpfs", str(self.path))
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """As large as what lies on it, for a while."""
+        used = shutil.disk_usage(self.path).used
+        assert _mount("-o", f"remount,size={used}", str(self.path))
+        try:
+            yield
+        finally:
+            assert _mount("-o", f"remount,size={ROOM}", str(self.path))
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", str(self.path)], check=True)
+
+
+def _mount(*arguments: str) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
 
 
 class _Offsets:

@@ -255,7 +255,7 @@ class Oracle:
 
     def archive(self) -> Found:
         found = Found()
-        root = self._line.directory / "archive"
+        root = self._line.archive_dir
         spans: defaultdict[layout.Place, list[layout.Span]] = defaultdict(list)
         for _, lot in layout.lots(root):
             for place, span in layout.manifest(lot).spans.items():
