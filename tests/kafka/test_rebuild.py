@@ -76,6 +76,7 @@ def equals_the_replay(deployment: Deployment) -> bool:
     )
 
 
+@pytest.mark.timeout(600)  # three workers and four commands start, one after the other
 @pytest.mark.parametrize("lost", [records_deleted, topic_deleted])
 def test_a_lost_changelog_is_told_and_rebuilt(
     kafka: TestKafka, tmp_path: Path, lost: Callable[[Deployment], None]
