@@ -53,11 +53,13 @@ class Rebuilding:
     """Raises: BrokerUnreachable; ConfigurationError while workers of the group run."""
 
     def __init__(
-        self, kafka: Kafka, topics: Topics, group: str, scope: str, core: Core, replication: int
-    ) -> None:
+        self, kafka: Kafka, topics: Topics, group: str, scope: str, core: Core,
+        log: TelemetryLog, replication: int,
+    ) -> None:  # fmt: skip  # two lines say as much
+        """``log`` reads the telemetry, with the lessons that the workers believe."""
         self._kafka, self._topics, self._group, self._core = kafka, topics, group, core
         self._changelog = f"{group}-{TABLE}-changelog"
-        self._log = TelemetryLog(kafka.librdkafka(), topics.telemetry)
+        self._log = log
         self._baselines = Baselines(kafka, topics, group, scope)
         self._replication = replication
 

@@ -113,14 +113,17 @@ class Rows(Generic[S]):
         held_bytes: int = 0,
         most_live: int = MOST_LIVE,
         damaged: Callable[[str], None] = lambda _group: None,
+        when_lost: str = "",
     ) -> None:
-        """``damaged`` counts groups that had to start anew (a late writer's doing)."""
+        """``damaged`` counts groups that had to start anew (a late writer's doing);
+        ``when_lost`` is what to do about a changelog that is gone.
+        """
         self._table = table
         self._pack = pack
         self._unpack = unpack
         self._sources = {topic: index for index, topic in enumerate(sources)}
         self._when, self._held_bytes, self._most_live = due, held_bytes, most_live
-        self._damaged = damaged
+        self._damaged, self._when_lost = damaged, when_lost
         self._live: dict[str, _Live[S]] = {}
         self._changed: set[str] = set()
         self._names: dict[str, frozenset[str]] = {}
@@ -191,12 +194,19 @@ class Rows(Generic[S]):
         for partition in sorted({partition for _, partition in ours}):
             if head_key(partition) in self._table.rows:
                 if self.cold(partition):
-                    _tell_cold(partition)
+                    self._tell_cold(partition)
                 continue
             lost = any(was for (_, other), was in ours.items() if other == partition)
             self._heads[partition] = COLD if lost else WHOLE
             if lost:
-                _tell_cold(partition)
+                self._tell_cold(partition)
+
+    def _tell_cold(self, partition: int) -> None:
+        log.critical(
+            "a partition is cold: its events were read before, but its changelog is gone, and "
+            "with it what was known; find out what deleted it",
+            partition=partition, todo=self._when_lost,
+        )  # fmt: skip  # one line of fields
 
     def _set(self, event: Any, group: str, state: S | None, offset: int) -> None:
         message = event.message
@@ -390,15 +400,6 @@ def _key(name: str, group: str) -> bytes:
 
 def head_key(partition: int) -> bytes:
     return _key(HEAD, str(partition))
-
-
-def _tell_cold(partition: int) -> None:
-    log.critical(
-        "a partition is cold: its events were read before, but its changelog is gone; it is "
-        "judged from nothing, and what it finds orders nothing. Find out what deleted the "
-        "changelog, stop the workers, run `plimsoll rebuild`, start them again",
-        partition=partition,
-    )  # fmt: skip  # one line of fields
 
 
 def _check(group: str, name: str, body: bytes) -> None:

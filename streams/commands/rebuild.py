@@ -29,14 +29,15 @@ def command(
     from models.contract import Topics
     from streams.commands.models import registry_of
     from streams.commands.progress import reading
-    from streams.commands.replay import core_of_the_time
+    from streams.commands.replay import core_of_the_time, telemetry_of
     from streams.rebuilding import Rebuilding
     from streams.settings import load
 
     settings = load(worker={"group": group})
     rebuilding = Rebuilding(
         settings.kafka, Topics(settings.topic_prefix), settings.worker.group, settings.scope,
-        core_of_the_time(settings, registry_of(settings)), settings.topics.replication or -1,
+        core_of_the_time(settings, registry_of(settings)),
+        telemetry_of(settings, lambda _share: None), settings.topics.replication or -1,
     )  # fmt: skip  # one call
     chosen = partition or rebuilding.cold()
     with reading("rebuilding", quiet=as_json) as progress:

@@ -199,13 +199,13 @@ def _dying(at: str) -> Fault:
 def _broker_killed(stage: Stage) -> None:
     stage.broker.kill()
     time.sleep(2 * stage.chance.random())  # how long it stays away
-    stage.broker.start()
+    stage.broker.start(RECOVERY_S)
 
 
 def _broker_stopped(stage: Stage) -> None:
     stage.broker.stop()
     time.sleep(3)  # how long it stays away
-    stage.broker.start()
+    stage.broker.start(RECOVERY_S)
 
 
 def _broker_frozen(stage: Stage) -> None:
