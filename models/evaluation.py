@@ -1,7 +1,8 @@
 """A case of labelled histories, answered as if it were watched live.
 
 Siblings, those of one image, are watched side by side and pool what they learn; images know
-nothing of each other.
+nothing of each other. Alarms are onsets past a line, N a day (models/watch.py); scores rank the
+rows of all images, by what their histories never held (models/detectors/nearest.py).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models import scale
+from models.detectors import nearest
 from models.errors import MalformedRecord
 from models.features import Array
 from models.records.cases import Answer, Cases
-from models.watch import judge, learn
+from models.watch import judge, learn, uncopied
 
 _AT_ONCE = 1024
 
@@ -52,12 +55,19 @@ def evaluate(cases: Cases, budget_per_day: float) -> Iterator[Step]:
             problem = f"entities of image {image!r} with {sorted(columns)} columns"
             raise MalformedRecord("mistyped", problem, f"{entities[0]}/train")
         watch = learn(histories, cases.per_row(budget_per_day), cases.merge_rows)
+        unit = watch.known.scale
+        seen = [
+            unit.seen(scale.measured(history)[:, None])[:, at]
+            for at, history in enumerate(histories)
+        ]
+        memory = nearest.learned([seen[at] for at in uncopied(seen)], histories[0].shape[1])
         yield Step(sum(map(len, histories)), {})
         rows = _side_by_side(tests)
         scores, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
         for start in range(0, len(rows), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            scores[part], alarms[part] = judge(watch, rows[part])
+            _, alarms[part] = judge(watch, rows[part])
+            scores[part] = memory.strangeness(unit.seen(scale.measured(rows[part])))
             yield Step(sum(len(test[part]) for test in tests), {})
         yield Step(0, {
             entity: Answer(scores[: len(test), at], alarms[: len(test), at])

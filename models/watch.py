@@ -68,7 +68,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     clean = [scale.measured(history) for history in histories]
     unit = scale.learned(clean)
     seen = [unit.seen(rows[:, None])[:, at] for at, rows in enumerate(clean)]
-    distinct = _distinct(seen)
+    distinct = uncopied(seen)
     offs = [follow(settled(1, size), seen[at][:, None])[1][:, 0] for at in distinct]
     known = Known(unit, residual.learned(np.concatenate(offs)))
     peaks: list[float] = []
@@ -82,7 +82,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     return Watch(known, start, Range(*each), line, [Account() for _ in histories])
 
 
-def _distinct(seen: Sequence[Array]) -> list[int]:
+def uncopied(seen: Sequence[Array]) -> list[int]:
     """A history handed over twice is no more history."""
     kept: list[int] = []
     for at, rows in enumerate(seen):
