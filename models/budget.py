@@ -47,6 +47,9 @@ _AGAIN: Final = 2.0
 """In an open ticket nobody is called anew: so many excesses below the line add to it, if they
 rise above the two rows before."""
 
+_JUST: Final = 5
+"""So many rows a ticket has just been opened, for others that depart too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -173,18 +176,29 @@ class Line:
         tail = self.tail
         return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
 
-    def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
+    def departing(self, account: Account, evidence: float) -> float:
+        """How far above the line a row lies that opens a ticket, or whose ticket has just been
+        opened; else 0.
+        """
+        just = account.open_rows <= 1 or account.open_rows > self.merge_rows + 1 - _JUST
+        found = account.rows >= _FIRST_ROWS
+        return max(evidence - self.height(), 0.0) if just and found else 0.0
+
+    def judge(
+        self, account: Account, evidence: float, *, merged: bool = False
+    ) -> tuple[float, bool]:
         """One row of one member, in order: how far above the line, and whether it alarms.
 
         The line itself and the account move on. Rows of an open ticket do not move the tail:
-        an incident, however long, is not taken for what is usual.
+        an incident, however long, is not taken for what is usual. What is ``merged`` opens no
+        ticket of its own: somebody else's stands for it.
         """
         margin, excess = evidence - self.height(), self.tail.excess
         account.rows += 1
         if account.rows <= _FIRST_ROWS:
             return min(margin, -1.0) - 1.0, False
         account.open_rows = max(account.open_rows - 1, 0)
-        opened = margin > 0.0 and not account.open_rows
+        opened = margin > 0.0 and not account.open_rows and not merged
         self.lift = self.lift.after(excess, self.per_row, int(opened))
         if account.open_rows:
             alarm = margin > -_AGAIN * excess and evidence > max(account.before)

@@ -8,7 +8,7 @@ the same rows give the same bits however they are cut into calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,10 @@ Flags = npt.NDArray[np.bool_]
 NEAR: Final = 2
 """Horizons of which the distance speaks; the slowest is the residual's alone."""
 _AT_ONCE: Final = 256
+_MANY: Final = 3
+_MANY_SHARE: Final = 0.25
+"""So many images, and such a share of all that are watched side by side, are an application that
+departs as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     size = next(iter(columns))[0]
     clean = [scale.measured(history) for history in histories]
     unit = scale.learned(clean)
-    seen = [unit.seen(rows[:, None])[:, at] for at, rows in enumerate(clean)]
+    seen = as_seen(unit, clean)
     distinct = uncopied(seen)
     offs = [follow(settled(1, size), seen[at][:, None])[1][:, 0] for at in distinct]
     known = Known(unit, residual.learned(np.concatenate(offs)))
@@ -80,6 +84,11 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     start = anew(settled(len(histories), size))
     line = Line(per_row, merge_rows, tail_of(peaks))
     return Watch(known, start, Range(*each), line, [Account() for _ in histories])
+
+
+def as_seen(unit: Scale, histories: Sequence[Array]) -> list[Array]:
+    """Each member's history on the scale that its detectors see."""
+    return [unit.seen(scale.measured(rows)[:, None])[:, at] for at, rows in enumerate(histories)]
 
 
 def uncopied(seen: Sequence[Array]) -> list[int]:
@@ -111,37 +120,66 @@ def evidence(unusual: Residual, off: Array, past: Array) -> Array:
 
 
 def judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
-    """Judge the next rows ``(rows, members, columns)``; a row of NaN alone is an absent member.
+    """Judge the next rows of one image; see :func:`judge_together`."""
+    return judge_together([watch], [rows])[0]
 
-    The watch moves on. Returns ``(rows, members)``: how far each row's evidence lies above
-    the line (negative: below; finite; an absent member's is the lowest) and whether it
-    alarms. What a row gets depends on it and the rows before it alone.
+
+def judge_together(watches: Sequence[Watch], rows: Sequence[Array]) -> list[tuple[Array, Flags]]:
+    """Judge the next rows of images that are watched side by side, each ``(rows, members,
+    columns)``; a row of NaN alone is an absent member, and an image may end before others.
+
+    The watches move on. Returns for each image ``(rows, members)``: how far each row's evidence
+    lies above the line (negative: below; finite; an absent member's is the lowest) and whether
+    it alarms. What a row gets depends on the rows of its time and before alone. Where many
+    images depart at once, the one farthest above its line calls for all.
 
     Raises: ShapeMismatch for other members or columns than were learned.
     """
-    if rows.shape[1:] != watch.known.scale.location.shape:
-        raise ShapeMismatch(
-            f"rows of {rows.shape[1:]} members and columns, {watch.known.scale.location.shape} "
-            "were learned"
-        )
-    margins, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
-    for start in range(0, len(rows), _AT_ONCE):
+    for watch, given in zip(watches, rows, strict=True):
+        if given.shape[1:] != watch.known.scale.location.shape:
+            raise ShapeMismatch(
+                f"rows of {given.shape[1:]} members and columns, "
+                f"{watch.known.scale.location.shape} were learned"
+            )
+    told = [(np.full(given.shape[:2], NOTHING), np.zeros(given.shape[:2], bool)) for given in rows]
+    longest = max(map(len, rows), default=0)
+    for start in range(0, longest, _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        margins[part], alarms[part] = _judge(watch, rows[part])
-    return margins, alarms
+        weighed = [_weighed(watch, given[part]) for watch, given in zip(watches, rows, strict=True)]
+        for row in range(min(_AT_ONCE, longest - start)):
+            now = [each[row] if row < len(each) else {} for each in weighed]
+            for at, merged in enumerate(_merged(watches, now)):
+                watch, (margins, alarms) = watches[at], told[at]
+                for member, weight in now[at].items():
+                    said = watch.line.judge(watch.accounts[member], weight, merged=merged)
+                    margins[start + row, member], alarms[start + row, member] = said
+    return told
 
 
-def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
+def _weighed(watch: Watch, rows: Array) -> list[dict[int, float]]:
+    """The evidence of each member that is present, row by row."""
     seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
-    seen_now = evidence(watch.known.residual, off, past)
-    margins, alarms = np.full(seen_now.shape, NOTHING), np.zeros(seen_now.shape, bool)
-    present = np.argwhere(np.logical_not(np.isnan(seen).all(axis=2)))
-    for row, member in present.tolist():
-        told = watch.line.judge(watch.accounts[member], float(seen_now[row, member]))
-        margins[row, member], alarms[row, member] = told
-    return margins, alarms
+    weights = evidence(watch.known.residual, off, past).tolist()
+    here: list[dict[int, float]] = [{} for _ in rows]
+    for row, member in np.argwhere(np.logical_not(np.isnan(seen).all(axis=2))).tolist():
+        here[row][member] = weights[row][member]
+    return here
+
+
+def _merged(watches: Sequence[Watch], now: Sequence[Mapping[int, float]]) -> list[bool]:
+    """Whose departure belongs to another image's ticket in this row."""
+    if len(watches) < _MANY:
+        return [False] * len(watches)
+    tops = [
+        max((w.line.departing(w.accounts[at], weight) for at, weight in told.items()), default=0.0)
+        for w, told in zip(watches, now, strict=True)
+    ]
+    if sum(top > 0.0 for top in tops) < max(_MANY, _MANY_SHARE * len(watches)):
+        return [False] * len(watches)
+    farthest = tops.index(max(tops))
+    return [at != farthest for at in range(len(watches))]
 
 
 NOTHING: Final = -math.log(1e12)

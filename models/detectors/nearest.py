@@ -1,5 +1,5 @@
 """How strange a row is against all of a history: how far it lies from the nearest row there,
-where rows lie so far apart. It ranks rows of all images on one scale; lines are not drawn on
+where rows lie so far apart. It ranks rows of all images on one scale; no line is drawn on
 it (models/budget.py), since it stays high as long as what is strange lasts.
 
 Source: M. Breunig et al., "LOF: identifying density-based local outliers", 2000, with one
@@ -25,7 +25,7 @@ _NEIGHBOURS: Final = 5
 _BLUR: Final = 0.1
 """Spreads a column by which rows differ that nobody would tell apart."""
 _LEAST: Final = 1e-3
-_BEYOND: Final = 0.12
+_BEYOND: Final = 0.09
 _BEYOND_UNIT: Final = 3.0
 _AT_ONCE: Final = 32
 
@@ -54,8 +54,9 @@ class Memory:
         columns = np.maximum((~void).sum(axis=1), 1)
         apart = self.apart[near] / seen.shape[-1]
         beyond = ((rows > self.high) | (rows < self.low)).sum(axis=1)
-        far = np.log((distance / columns + _LEAST) / (apart + _BLUR))
-        return np.asarray((far + _BEYOND * np.log1p(_BEYOND_UNIT * beyond)).reshape(seen.shape[:-1]))
+        told = np.log((distance / columns + _LEAST) / (apart + _BLUR))
+        told += _BEYOND * np.log1p(_BEYOND_UNIT * beyond)
+        return np.asarray(told.reshape(seen.shape[:-1]))
 
 
 def learned(histories: Sequence[Array], columns: int) -> Memory:
@@ -82,7 +83,8 @@ def _worth_keeping(rows: Single) -> Single:
     order = np.argsort(-far, kind="stable")
     rest = np.sort(order[_KEPT // 2 :])
     even = rest[:: -(-len(rest) // (_KEPT - _KEPT // 2))]
-    return rows[np.sort(np.concatenate([order[: _KEPT // 2], even]))]
+    kept: Single = rows[np.sort(np.concatenate([order[: _KEPT // 2], even]))]
+    return kept
 
 
 def _apart(rows: Single) -> Array:
