@@ -16,6 +16,9 @@ PARTITIONER: Final = "murmur2_random"
 KIND_HEADER: Final = "plimsoll-kind"
 """Names the record kind on topics that carry several."""
 
+PROBE: Final = "probe"
+"""A kind of record that says nothing: written to learn how the log dates it."""
+
 HOST_PREFIX: Final = "host/"
 """A host is judged like a container: its subject is ``host/MACHINE-ID``, its lineage
 ``host/POOL``."""
@@ -112,6 +115,10 @@ KEYED: Final = (
 """Roles whose topic may have many partitions."""
 
 ONLY_PARTITION: Final = 0
+
+READER: Final = "plimsoll-reader"
+"""The group that clients name who join none: they keep no offsets with Kafka, and ask for the
+group's coordinator all the same."""
 
 
 def telemetry_key(scope: str, lineage: str, role: str) -> str:

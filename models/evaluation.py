@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.budget import Flags
 from models.detectors import nearest
 from models.detectors.nearest import Memory
 from models.errors import MalformedRecord
 from models.features import Array
 from models.records.cases import Answer, Cases
 from models.scale import measured
-from models.watch import Flags, Watch, as_seen, judge_together, learn, uncopied
+from models.watch import Watch, as_seen, judge_together, learn, uncopied
 
 _AT_ONCE = 1024
 _ONSET = 0.05

@@ -108,7 +108,8 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
              families: tuple[Family, ...]) -> Verdict:  # fmt: skip  # two lines
     state, member = bench.state, bench.state.members.who[row]
     ordered = sorted(pieces, key=lambda p: (-p.grade, -p.reason.rarity, p.reason.text))
-    why = tuple(piece.reason for piece in _told(ordered))
+    told = _told(ordered)
+    why = tuple(piece.reason for piece in told)
     if not why:
         why = (Reason(Family.COVERAGE, Evidence.FACT, "nothing speaks against it any more"),)
     identity = "|".join((
@@ -122,8 +123,15 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
         subject=member.subject, host=member.host,
         from_ns=state.now_ns - int(lasted_s * 1e9), at_ns=state.now_ns, level=level,
         score=_score(pieces), families=families, reasons=why, name=member.name,
-        model=bench.forest.trees.uid if bench.forest else "",
+        model=bench.forest.trees.uid if bench.forest else "", facts=_keys(ordered, told),
+        values={name: value for piece in ordered for name, value in piece.values.items()},
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _keys(pieces: list[Piece], told: list[Piece]) -> tuple[str, ...]:
+    """The facts among them, and the ports that went without saying."""
+    ports = [piece for piece in pieces if piece.kind == "port"][:_MOST_ALIKE]
+    return tuple(dict.fromkeys(piece.key for piece in (*told, *ports) if piece.key))
 
 
 def _told(pieces: list[Piece]) -> list[Piece]:

@@ -16,6 +16,7 @@ from models.detectors.residual import Together
 from models.facts import Facts
 from models.features import SIZE, Array
 from models.following import HORIZONS
+from models.lessons import UNTAUGHT, Lessons
 from models.members import Members
 from models.records.verdict import Shadow
 from models.rhythm import Rhythm
@@ -62,6 +63,18 @@ class Case:
         )  # fmt: skip  # short enough
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an image's baseline was before a person's ``lesson``, to go back to: also which
+    ``facts`` became normal by it, and how many ``trials`` it counted as.
+    """
+
+    lesson: str
+    baseline: Baseline
+    facts: tuple[str, ...]
+    trials: float
+
+
 def _sums() -> Array:
     return np.zeros((2, SIZE))
 
@@ -100,6 +113,7 @@ class Image:
     onset_tail: Tail = field(default_factory=Tail)
     onset_lift: Lift = field(default_factory=Lift)
     """What departs together in quiet times, and the line of models/onset.py."""
+    before: Before | None = None
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())
@@ -128,6 +142,7 @@ class LineageState:
     members: Members = field(default_factory=Members)
     cases: dict[str, Case] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    lessons: Lessons = field(default_factory=lambda: UNTAUGHT)
 
     def copy(self) -> LineageState:
         return replace(

@@ -12,6 +12,7 @@ import numpy as np
 from models.detectors.forest import Trees
 from models.errors import UntrustedFile
 from models.features import Array
+from models.npz import DAMAGED
 
 FORMAT: Final = 1
 MOST_BYTES: Final = 64 * 2**20
@@ -80,16 +81,12 @@ def _read(data: bytes) -> dict[str, Any]:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             if set(file.files) != _ARRAYS:
                 raise UntrustedFile(f"model file holds {sorted(file.files)}, not a forest")
-            return {name: file[name] for name in _ARRAYS}
-    except (
-        ValueError,
-        OSError,
-        KeyError,
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-    ) as bad:
+            arrays = {name: file[name] for name in _ARRAYS}
+    except DAMAGED as bad:
         raise UntrustedFile(f"not a model file: {bad}") from bad
+    # What does not begin as an array does comes back as bytes.
+    _demand(all(isinstance(array, np.ndarray) for array in arrays.values()), "not all arrays")
+    return arrays
 
 
 def _check(arrays: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from models import reasons, rhythm
 from models.contract import HOST_PREFIX
@@ -15,7 +16,7 @@ from models.detectors import distance, drip
 from models.detectors.base import score
 from models.detectors.forest import Forest
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
-from models.features import BOTH_WAYS, FAMILIES, FEATURES, INDEX, SIZE, Array
+from models.features import BOTH_WAYS, FAMILIES, FEATURES, INDEX, NAMES, SIZE, Array
 from models.learning import learning
 from models.lineage import Case, Image, LineageState, Recent
 from models.magnitudes import own_level
@@ -40,6 +41,8 @@ _LEANS: Final = 0.75
 """Share of the line that is enough where a fact agrees for a while: each alone is too weak to
 speak, both by chance at once is rarer still.
 """
+_ON_ITS_WAY: Final = 0.3
+"""Share of the line from which a feature is told beside the one that leads its family."""
 _SCAN_PAIRS: Final = 10
 _CLOSED: Final = frozenset({"in", "file", "coverage"})
 """Kinds of facts that never agree with another: too common to be more than a word."""
@@ -107,8 +110,21 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
             alone=alone, old=past_s is None, leaning=past_s is None,
+            values=_values(bench, row, features, evidence, image.line),
         ))  # fmt: skip  # short enough
     return pieces
+
+
+def _values(
+    bench: Bench, row: int, features: npt.NDArray[np.int64], evidence: Array, line: float
+) -> dict[str, float]:
+    """What a family's features measured, as far as they are on their way to the line: those
+    that a person speaks of who calls it a false alarm.
+    """
+    near = features[evidence[features] >= _ON_ITS_WAY * line].tolist()
+    last = bench.state.members.grid[row, LAST]
+    return {NAMES[at]: reasons.restored(at, float(last[at]))[0]
+            for at in near if np.isfinite(last[at])}  # fmt: skip  # one condition
 
 
 def onset(bench: Bench, row: int, image: Image) -> list[Piece]:
@@ -166,7 +182,8 @@ def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: fl
         return 0
     feature = FEATURES[at].name
     days = rhythm.usual(image.rhythm, feature, state.now_ns, own)
-    if past_s >= bench.patience.other_s and not case.recents:
+    barred = state.members.who[row].subject in state.lessons.barred
+    if past_s >= bench.patience.other_s and not case.recents and not barred:
         image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
     return days
 
@@ -260,7 +277,7 @@ def facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> lis
         if passed_s > kept_s or (kind not in _OWN and _dull(bench, key, subject)):
             del case.recents[key]
         elif passed_s <= speaks_s:
-            pieces.append(_piece(bench, image, kind, recent))
+            pieces.append(_piece(bench, image, key, recent))
             if kind in STRANGERS:
                 peers.append((kind, recent))
     if peers and not _learning(bench, image) and not learning(state, detection):
@@ -275,8 +292,9 @@ def _dull(bench: Bench, key: str, subject: str) -> bool:
     return state.facts.rarity(key, subject, siblings(state)) < detection.rare
 
 
-def _piece(bench: Bench, image: Image, kind: str, recent: Recent) -> Piece:
+def _piece(bench: Bench, image: Image, key: str, recent: Recent) -> Piece:
     now_ns, proof = bench.state.now_ns, recent.grade >= PROOF
+    kind = key.partition(" ")[0]
     unsure = not proof and recent.family != Family.RESOURCE and (
         _learning(bench, image) or learning(bench.state, bench.detection)
     )  # fmt: skip  # reads as it is said
@@ -291,7 +309,7 @@ def _piece(bench: Bench, image: Image, kind: str, recent: Recent) -> Piece:
         family, Evidence.PROOF if proof else Evidence.FACT, WEAK if unsure else recent.grade,
         reason, kind, (recent.last_ns - recent.first_ns) / 1e9,
         open=not unsure and kind not in _CLOSED,
-        old=not proof and now_ns - recent.first_ns > bench.detection.fact_s * 1e9,
+        old=not proof and now_ns - recent.first_ns > bench.detection.fact_s * 1e9, key=key,
     )  # fmt: skip  # one argument a line tells no more
 
 

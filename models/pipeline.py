@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -29,12 +30,14 @@ from models.learning import (
 from models.lineage import LineageState
 from models.magnitudes import Taken, remembered, take
 from models.pieces import Bench, Said
+from models.records.lesson import Lesson
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
 from models.shadow import tally
 from models.siblings import Weighed, weigh
 from models.sightings import notice
 from models.silence import next_silence_ns, silent
+from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
@@ -47,7 +50,7 @@ class Arrival:
     """
 
     group: str
-    record: Batch | Sightings | Tick
+    record: Batch | Sightings | Tick | Lesson
     arrived_ns: int
 
 
@@ -64,25 +67,38 @@ class Judgement:
     duplicates: int = 0
 
 
+Turns = tuple[tuple[int, Forest | None], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """Forests, each with the event time from which it counts; None, or none yet, is fine:
-    the distance then carries alone. ``shadows`` score beside them and decide nothing.
+    the distance then carries alone. ``shadows`` score beside them and decide nothing. A lineage
+    whose history has earned it has forests of its ``own`` (and ``own_shadows``), which come
+    before the fleet's while they last.
     """
 
-    forests: tuple[tuple[int, Forest | None], ...] = ()
-    shadows: tuple[tuple[int, Forest | None], ...] = ()
+    forests: Turns = ()
+    shadows: Turns = ()
+    own: Mapping[str, Turns] = field(default_factory=dict)
+    own_shadows: Mapping[str, Turns] = field(default_factory=dict)
 
-    def active(self, at_ns: int) -> Forest | None:
+    def active(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that counts for an event time: the one that began last."""
-        return _begun(self.forests, at_ns)
+        own = _begun(self.own[lineage], at_ns) if lineage in self.own else None
+        return own or _begun(self.forests, at_ns)
 
-    def shadow(self, at_ns: int) -> Forest | None:
+    def shadow(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that scores beside it."""
-        return _begun(self.shadows, at_ns)
+        own = _begun(self.own_shadows[lineage], at_ns) if lineage in self.own_shadows else None
+        return own or _begun(self.shadows, at_ns)
+
+    def __bool__(self) -> bool:
+        return bool(self.forests or self.shadows or self.own or self.own_shadows)
 
     def __post_init__(self) -> None:
-        for _, forest in (*self.forests, *self.shadows):
+        owned = (*self.own.values(), *self.own_shadows.values())
+        for _, forest in chain(self.forests, self.shadows, *owned):
             if forest is not None and forest.trees.features != NAMES:
                 raise MalformedRecord(
                     "out-of-range",
@@ -91,7 +107,7 @@ class Models:
                 )
 
 
-def _begun(turns: tuple[tuple[int, Forest | None], ...], at_ns: int) -> Forest | None:
+def _begun(turns: Turns, at_ns: int) -> Forest | None:
     begun = [(from_ns, at) for at, (from_ns, _) in enumerate(turns) if from_ns <= at_ns]
     return turns[max(begun)[1]][1] if begun else None
 
@@ -104,7 +120,7 @@ class Core:
     detection: Detection = field(default_factory=Detection)
 
 
-def check_arrival(record: Batch | Sightings | Tick, arrived_ns: int) -> None:
+def check_arrival(record: Batch | Sightings | Tick | Lesson, arrived_ns: int) -> None:
     """Refuse what claims to be from the future; call it before judging.
 
     Raises: MalformedRecord("misdated") beyond five minutes after its arrival.
@@ -159,6 +175,7 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
     _enter(state, batch)
+    begin(state, state.now_ns)
     return magnitudes.deviations(state, take(state, batch, (core or Core()).detection))
 
 
@@ -168,6 +185,7 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
         record = arrival.record
         if isinstance(record, Batch):
             _enter(state, record)
+            begin(state, state.now_ns)
             taken.append(take(state, record, core.detection))
         else:
             taken.append(None)
@@ -175,7 +193,7 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
     for at, (state, arrival) in enumerate(wave):
         batch, shadow = taken[at], shadows[at]
         if batch is not None and shadow is not None:
-            beside = core.models.shadow(arrival.record.at_ns)
+            beside = core.models.shadow(arrival.record.at_ns, state.lineage)
             assert beside is not None
             tally(state, batch, surprises[at], shadow, beside.trees.uid)
         _conclude(state, arrival, batch, surprises[at], core, judged)
@@ -189,18 +207,18 @@ def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | Non
     """What the active forests and their shadows say of all rows of a wave."""
     models = core.models
     none: Scored = [None] * len(wave)
-    if not models.forests and not models.shadows:
+    if not models:
         return none, none
     rows = {
         at: magnitudes.deviations(wave[at][0], batch)
         for at, batch in enumerate(taken)
         if batch is not None and len(batch.off)
     }
-    times_ns = [arrival.record.at_ns for _, arrival in wave]
-    active = _scored(rows, [models.active(at_ns) for at_ns in times_ns])
-    if not models.shadows:
+    due = [(arrival.record.at_ns, state.lineage) for state, arrival in wave]
+    active = _scored(rows, [models.active(*one) for one in due])
+    if not models.shadows and not models.own_shadows:
         return active, none
-    return active, _scored(rows, [models.shadow(at_ns) for at_ns in times_ns])
+    return active, _scored(rows, [models.shadow(*one) for one in due])
 
 
 def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
@@ -217,7 +235,7 @@ def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
 
 
 def _enter(state: LineageState, record: Batch | Sightings) -> None:
-    if not state.scope:
+    if not state.block_ns:
         state.scope, state.lineage, state.role = record.scope, record.lineage, record.role
         state.block_ns = record.at_ns
         state.minute_ns = record.at_ns - record.at_ns % MINUTE_NS
@@ -232,20 +250,24 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
     record, detection = arrival.record, core.detection
     if isinstance(record, Tick) and record.at_ns < state.due_ns:
         return
-    forest = core.models.active(record.at_ns)
+    forest = core.models.active(record.at_ns, state.lineage)
     model = forest.trees.uid if forest is not None else ""
     said = Said(judged.verdicts, judged.findings)
     bench = Bench(state, detection, arrival.arrived_ns, forest, said)
     if taken is not None:
         judged.duplicates += taken.duplicates
         _judge_batch(bench, taken, surprise)
+    elif isinstance(record, Lesson):
+        hear(state, record)
     elif isinstance(record, Sightings):
         _enter(state, record)
+        begin(state, state.now_ns)
         touched = notice(state, record, detection)
         if touched:
             judge_members(bench, touched, {})
     else:
         state.now_ns = max(state.now_ns, record.at_ns)
+        begin(state, state.now_ns)
         judge_members(bench, silent(state, detection), {})
     judged.summaries += _pass_time(state, detection, model)
 
@@ -283,6 +305,7 @@ def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Su
         state.block_ns + block_ns,
         state.minute_ns + MINUTE_NS,
         next_silence_ns(state, detection),
+        state.lessons.next_ns,
     ]
     if any(case.level > Level.QUIET.rank for case in state.cases.values()):
         due.append(state.now_ns + _LOOK_NS)

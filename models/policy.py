@@ -157,7 +157,7 @@ def read_policy(text: str, source: str = "policy") -> Policy:
     """
     try:
         said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+    except (tomllib.TOMLDecodeError, RecursionError) as problem:
         raise UntrustedFile(f"{source} is no TOML: {problem}; nothing of it is used") from problem
     faults: list[str] = []
     policy = _policy(said, faults)

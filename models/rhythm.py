@@ -74,3 +74,9 @@ def vetoed(rhythm: Rhythm, at_ns: int) -> Rhythm:
         for key, beats in rhythm.items()
     }
     return {key: beats for key, beats in kept.items() if beats}
+
+
+def before(rhythm: Rhythm, at_ns: int) -> Rhythm:
+    """Without what was seen from then on."""
+    kept = {k: tuple(beat for beat in beats if beat[0] < at_ns) for k, beats in rhythm.items()}
+    return {key: beats for key, beats in kept.items() if beats}

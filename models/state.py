@@ -7,6 +7,7 @@ more (or others) takes what it knows; a new feature starts cold.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, fields
@@ -22,8 +23,11 @@ from models.errors import MalformedRecord
 from models.facts import Facts, Seen
 from models.features import NAMES, SIZE, Array
 from models.following import HORIZONS
-from models.lineage import Case, Image, LineageState, Recent
+from models.lessons import Lessons
+from models.lineage import Before, Case, Image, LineageState, Recent
 from models.members import CHANNELS, HIGH, LAST, LOW, Members
+from models.records.codec import decode, encode
+from models.records.lesson import Lesson
 from models.records.telemetry import Member
 from models.records.verdict import Shadow
 from models.rhythm import Rhythm
@@ -34,6 +38,7 @@ FORMAT: Final = 1
 CHUNK: Final = 64
 FACTS_A_ROW: Final = 256
 _LENGTH: Final = struct.Struct("<I")
+_NAMED: Final = orjson.Fragment(orjson.dumps(NAMES))
 _BASELINE: Final = ("location", "within", "between", "low", "high", "lasting", "blocks")
 _BLOCK: Final = ("location", "within", "between", "low", "high", "lasting")
 _COLD: Final = {"location": np.nan, "within": np.nan, "low": np.nan, "high": np.nan}
@@ -44,7 +49,8 @@ _PLAIN: Final = (
 
 
 def pack(state: LineageState) -> dict[str, bytes]:
-    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts).
+    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts),
+    ``t/N`` (what people taught) and ``u/IMAGE`` (what was there before, to go back to).
 
     A row whose bytes are as before need not be written again.
     """
@@ -55,6 +61,13 @@ def pack(state: LineageState) -> dict[str, bytes]:
     seen = list(state.facts.seen.items())
     for start in range(0, len(seen), FACTS_A_ROW):
         rows[f"f/{start // FACTS_A_ROW}"] = _seen(seen[start : start + FACTS_A_ROW])
+    for at, lesson in enumerate((*state.lessons.waiting, *state.lessons.held)):
+        waits = at < len(state.lessons.waiting)
+        rows[f"t/{at}"] = _sealed({"waits": waits, "lesson": encode(lesson).decode()})
+    rows |= {
+        f"u/{name}": _before(image.before)
+        for name, image in state.images.items() if image.before is not None
+    }  # fmt: skip  # one condition
     return rows
 
 
@@ -66,7 +79,8 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
     """
     name = "l"
     try:
-        state = _lineage_from(*_opened(rows["l"]))
+        whole, arrays = _opened(rows["l"])
+        state = _lineage_from(whole, arrays)
         for name in sorted((row for row in rows if row[:2] == "b/"), key=_natural):
             image = _image_from(*_opened(rows[name]))
             _hold_minute(image, state)
@@ -77,13 +91,28 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
         for name in sorted((row for row in rows if row[:2] == "f/"), key=_natural):
             seen |= _seen_from(_opened(rows[name])[0])
         state.facts.seen = seen
+        state.lessons = _lessons_from(rows)
+        state.facts.dismissed = state.lessons.dismissed
+        state.facts.condemned = state.lessons.condemned
+        for name in sorted(row for row in rows if row[:2] == "u/"):
+            state.images[name[2:]].before = _before_from(*_opened(rows[name]))
         name = "l"
-        _in_order(state, _opened(rows["l"])[0])
+        _in_order(state, whole)
     except MalformedRecord as problem:
         raise problem.under(name) from problem
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error) as bad:
         raise MalformedRecord("undecodable", f"not a packed state ({bad!r})", name) from bad
     return state
+
+
+def _lessons_from(rows: Mapping[str, bytes]) -> Lessons:
+    names = sorted((row for row in rows if row[:2] == "t/"), key=_natural)
+    found = [_opened(rows[name])[0] for name in names]
+    lessons = [(one["waits"], decode(Lesson, one["lesson"].encode())) for one in found]
+    return Lessons(
+        tuple(lesson for waits, lesson in lessons if waits),
+        tuple(lesson for waits, lesson in lessons if not waits),
+    )
 
 
 def _natural(row: str) -> tuple[int, str]:
@@ -101,13 +130,10 @@ def _narrow(array: Any) -> Any:
 
 
 def _sealed(header: dict[str, Any], *arrays: Any) -> bytes:
-    arrays = tuple(_narrow(array) for array in arrays)
-    shapes = [[array.dtype.str, list(array.shape)] for array in arrays]
-    whole = {"v": FORMAT, "features": NAMES, "arrays": shapes, **header}
-    body = orjson.dumps(whole)
-    return b"".join(
-        [_LENGTH.pack(len(body)), body, *(np.ascontiguousarray(a).tobytes() for a in arrays)]
-    )
+    narrow = [_narrow(array) for array in arrays]
+    shapes = [[array.dtype.str, array.shape] for array in narrow]
+    body = orjson.dumps({"v": FORMAT, "features": _NAMED, "arrays": shapes, **header})
+    return b"".join([_LENGTH.pack(len(body)), body, *(array.tobytes() for array in narrow)])
 
 
 def _opened(row: bytes) -> tuple[dict[str, Any], list[Any]]:
@@ -120,7 +146,7 @@ def _opened(row: bytes) -> tuple[dict[str, Any], list[Any]]:
     for dtype, shape in header["arrays"]:
         if dtype not in ("<f8", "<f4", "<i8"):
             raise MalformedRecord("mistyped", f"an array of {dtype!r}", "arrays")
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         array = np.frombuffer(row, np.dtype(dtype), count, at).reshape(shape)
         at += array.nbytes
         arrays.append(array.astype(np.float64) if dtype == "<f4" else array.copy())
@@ -197,8 +223,8 @@ def _image(image: Image) -> bytes:
     base = image.baseline
     header = {
         "name": image.name, "first_ns": image.first_ns, "line": image.line,
-        "container_blocks": base.container_blocks, "tail": asdict(image.tail),
-        "lift": asdict(image.lift), "starts": image.starts,
+        "container_blocks": base.container_blocks, "tail": _named(image.tail, _TAIL),
+        "lift": _named(image.lift, _LIFT), "starts": image.starts,
         "pending": [[block.end_ns, block.containers] for block in image.pending],
         "rhythm": image.rhythm, "together": image.together.rows,
     }  # fmt: skip  # a table
@@ -228,18 +254,37 @@ def _together(header: dict[str, Any], arrays: list[Any]) -> Together:
     return Together(moments, float(header["together"]))
 
 
-def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
+def _before(before: Before) -> bytes:
+    base = before.baseline
+    header = {
+        "lesson": before.lesson, "facts": before.facts, "trials": before.trials,
+        "container_blocks": base.container_blocks,
+    }  # fmt: skip  # a table
+    return _sealed(header, np.array([getattr(base, name) for name in _BASELINE]))
+
+
+def _before_from(header: dict[str, Any], arrays: list[Any]) -> Before:
+    return Before(
+        header["lesson"], _baseline_from(header, arrays[0]), tuple(header["facts"]),
+        header["trials"],
+    )  # fmt: skip  # in the order of the class
+
+
+def _baseline_from(header: dict[str, Any], rows: Array) -> Baseline:
     known = {
-        name: _aligned(header, arrays[0][at], _COLD.get(name, 0.0))
-        for at, name in enumerate(_BASELINE)
+        name: _aligned(header, rows[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BASELINE)
     }
+    return Baseline(**known, container_blocks=header["container_blocks"])
+
+
+def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
     blocks = [
         Block(end_ns=end_ns, **_block(header, arrays[1][at]), containers=containers)
         for at, (end_ns, containers) in enumerate(header["pending"])
     ]
     return Image(
         header["name"], header["first_ns"],
-        Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
+        _baseline_from(header, arrays[0]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
         line=header["line"], lift=Lift(**header.get("lift", {})),
         rhythm=_rhythm(header.get("rhythm", {})), together=_together(header, arrays),
@@ -263,10 +308,10 @@ def _chunk(state: LineageState, start: int) -> bytes:
     members, part = state.members, slice(start, start + CHUNK)
     who = members.who[part]
     cases = {m.subject: _case(state.cases[m.subject]) for m in who if m.subject in state.cases}
-    header = {"who": [list(asdict(member).values()) for member in who], "cases": cases}
+    header = {"who": [_values(member, _MEMBER) for member in who], "cases": cases}
     return _sealed(
-        header, members.grid[part], np.stack([members.last_ns[part], members.since_ns[part]]),
-        np.stack([members.taught[part], members.peak[part], members.surprise[part]]),
+        header, members.grid[part], np.array([members.last_ns[part], members.since_ns[part]]),
+        np.array([members.taught[part], members.peak[part], members.surprise[part]]),
         members.followed[part], members.account[part],
     )  # fmt: skip  # short enough
 
@@ -295,8 +340,9 @@ def _chunk_into(state: LineageState, header: dict[str, Any], arrays: list[Any]) 
         state.cases[subject] = _case_from(case)
 
 
-_RECENT: Final = tuple(field.name for field in fields(Recent))
-_SEEN: Final = tuple(field.name for field in fields(Seen))
+_RECENT, _SEEN, _MEMBER, _TAIL, _LIFT = (
+    tuple(field.name for field in fields(kind)) for kind in (Recent, Seen, Member, Tail, Lift)
+)
 
 
 def _case(case: Case) -> dict[str, Any]:
@@ -311,7 +357,12 @@ def _case_from(case: dict[str, Any]) -> Case:
 
 
 def _values(record: Any, names: tuple[str, ...]) -> list[Any]:
+    """As a list: ``dataclasses.asdict`` takes five times as long, for every state written."""
     return [getattr(record, name) for name in names]
+
+
+def _named(record: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
 def _seen(items: list[tuple[str, Seen]]) -> bytes:

@@ -8,15 +8,14 @@ the same rows give the same bits however they are cut into calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from models import scale
-from models.budget import BLOCK_ROWS, Account, Line, tail_of
+from models.budget import BLOCK_ROWS, Flags, Line, accounts, tail_of
 from models.detectors import distance, residual, unseen
 from models.detectors.base import combined
 from models.detectors.residual import Residual
@@ -25,8 +24,6 @@ from models.errors import ShapeMismatch
 from models.features import Array
 from models.following import Followed, anew, follow, settled
 from models.scale import Scale
-
-Flags = npt.NDArray[np.bool_]
 
 NEAR: Final = 2
 """Horizons of which the distance speaks; the slowest is the residual's alone."""
@@ -53,7 +50,7 @@ class Watch:
     followed: Followed
     range: Range
     line: Line
-    accounts: list[Account]
+    accounts: Array
 
 
 def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
@@ -83,7 +80,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     each = [np.repeat(edge, len(histories), axis=0) for edge in (wide.low, wide.high)]
     start = anew(settled(len(histories), size))
     line = Line(per_row, merge_rows, tail_of(peaks))
-    return Watch(known, start, Range(*each), line, [Account() for _ in histories])
+    return Watch(known, start, Range(*each), line, accounts(len(histories)))
 
 
 def as_seen(unit: Scale, histories: Sequence[Array]) -> list[Array]:
@@ -147,39 +144,34 @@ def judge_together(watches: Sequence[Watch], rows: Sequence[Array]) -> list[tupl
         part = slice(start, start + _AT_ONCE)
         weighed = [_weighed(watch, given[part]) for watch, given in zip(watches, rows, strict=True)]
         for row in range(min(_AT_ONCE, longest - start)):
-            now = [each[row] if row < len(each) else {} for each in weighed]
-            for at, merged in enumerate(_merged(watches, now)):
+            now = [at for at, weights in enumerate(weighed) if row < len(weights)]
+            farthest = _farthest([(watches[at], weighed[at][row]) for at in now], len(watches))
+            for place, at in enumerate(now):
                 watch, (margins, alarms) = watches[at], told[at]
-                for member, weight in now[at].items():
-                    said = watch.line.judge(watch.accounts[member], weight, merged=merged)
-                    margins[start + row, member], alarms[start + row, member] = said
+                merged = farthest is not None and place != farthest
+                found, called = watch.line.judge(watch.accounts, weighed[at][row], merged=merged)
+                margins[start + row] = np.where(np.isnan(found), NOTHING, found)
+                alarms[start + row] = called
     return told
 
 
-def _weighed(watch: Watch, rows: Array) -> list[dict[int, float]]:
-    """The evidence of each member that is present, row by row."""
+def _weighed(watch: Watch, rows: Array) -> Array:
+    """The evidence of each row and member, NaN where one is absent."""
     seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
-    weights = evidence(watch.known.residual, off, past).tolist()
-    here: list[dict[int, float]] = [{} for _ in rows]
-    for row, member in np.argwhere(np.logical_not(np.isnan(seen).all(axis=2))).tolist():
-        here[row][member] = weights[row][member]
-    return here
+    weights = evidence(watch.known.residual, off, past)
+    weights[np.isnan(seen).all(axis=2)] = np.nan
+    return weights
 
 
-def _merged(watches: Sequence[Watch], now: Sequence[Mapping[int, float]]) -> list[bool]:
-    """Whose departure belongs to another image's ticket in this row."""
-    if len(watches) < _MANY:
-        return [False] * len(watches)
-    tops = [
-        max((w.line.departing(w.accounts[at], weight) for at, weight in told.items()), default=0.0)
-        for w, told in zip(watches, now, strict=True)
-    ]
-    if sum(top > 0.0 for top in tops) < max(_MANY, _MANY_SHARE * len(watches)):
-        return [False] * len(watches)
-    farthest = tops.index(max(tops))
-    return [at != farthest for at in range(len(watches))]
+def _farthest(now: Sequence[tuple[Watch, Array]], images: int) -> int | None:
+    """Which image's ticket stands for all in this row; None: each opens its own."""
+    if images < _MANY:
+        return None
+    tops = [watch.line.departing(watch.accounts, weights) for watch, weights in now]
+    many = sum(top > 0.0 for top in tops) >= max(_MANY, _MANY_SHARE * images)
+    return tops.index(max(tops)) if many else None
 
 
 NOTHING: Final = -math.log(1e12)

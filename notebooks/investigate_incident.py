@@ -46,13 +46,13 @@ from drawing import (
     legend,
     mark,
     panels,
-    plt,
     short,
     times,
 )
+from matplotlib import pyplot as plt
 
 from models.contract import Topics
-from models.detection import Detection
+from models.detectors.forest import Forest
 from models.features import FEATURES, INDEX, MEASURED
 from models.pipeline import Core, Models
 from models.reasons import amount
@@ -66,12 +66,14 @@ from streams.commands.output import show
 from streams.commands.times import clock as date
 from streams.commands.times import moment
 from streams.explaining import course_of, looked_at
+from streams.lessons import trusted
 from streams.report.rows import reasons, trait
 from streams.report.words import clean
 from streams.stores.models import ModelStore
 
 ARCHIVE = Path(ARCHIVE)
-source = ArchivedTelemetry(ARCHIVE, Topics(settings.topic_prefix).telemetry)
+topic = Topics(settings.topic_prefix).telemetry
+source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
 
@@ -108,10 +110,10 @@ for outcome in outcomes:
 # well is taken off; what is left is held against the line.
 
 # %%
-forests = ()
+forests: tuple[tuple[int, Forest], ...] = ()
 if found.model:
     forests = ((0, ModelStore(settings.models_dir).forest(found.model)),)
-core = Core(Models(forests), Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+core = Core(Models(forests), settings.worker.detection)
 portrait = looked_at(source, core, found)
 if portrait is None:
     print("the archive does not lead to that verdict: it begins too late, or the models, the "
@@ -166,9 +168,10 @@ usual = {one.feature: one for one in portrait.traits} if portrait else {}
 figure, axes = panels(1 + len(speaking), 1, f"{name} and its siblings", each=(11, 1.35), first=0.5)
 
 strip = axes[0]
-for one, following in pairwise([*course.verdicts, None]):
-    ends = following.at_ns if following else one.at_ns + 30 * 10**9
-    strip.axvspan(*times([one.at_ns, ends]), color=LEVELS[one.level.value])
+for word, following in pairwise([*course.verdicts, None]):
+    assert word is not None  # only the last one is
+    ends = following.at_ns if following else word.at_ns + 30 * 10**9
+    strip.axvspan(*times([word.at_ns, ends]), color=LEVELS[word.level.value])
 strip.set_yticks([])
 strip.set_title("level (until the next word)")
 for level in dict.fromkeys(one.level.value for one in course.verdicts):

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from models.contract import Topics
+from models.permissions import refused
 from models.records import encode
 from models.records.frame import Frame
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
@@ -30,6 +31,8 @@ NS: Final = 10**9
 PATIENCE_NS: Final = 2 * NS
 """A frame that is unconfirmed for this long goes to disk; a healthy broker takes
 milliseconds, an election of leaders a second or two."""
+MOST_AHEAD_BYTES: Final = 32 << 20
+"""What waits in memory for Kafka's confirmation at most; the rest goes to disk at once."""
 MOST_AT_ONCE: Final = 500
 RETRY_NS: Final = 5 * NS
 _ALL: Final = 2**62
@@ -80,6 +83,7 @@ class Publisher:
     def __init__(self, settings: Settings, clock: Callable[[], int], meters: PublishMeters) -> None:
         self._settings, self._clock, self._meters = settings, clock, meters
         self._topic = Topics(settings.topic_prefix).samples
+        self._principal = settings.kafka.principal
         self._spool = Spool(settings.spool_file, settings.spool.most_bytes)
         self._flying: dict[int, Flying] = {}
         self._made = 0
@@ -115,7 +119,7 @@ class Publisher:
         """Take confirmations, notice that Kafka is away or back, send what waits on disk.
         Call it several times a second.
         """
-        self._producer.poll(0)
+        self._poll()
         self._forget_delivered()
         if self._failed:
             self._begin_anew()
@@ -129,7 +133,7 @@ class Publisher:
         """Wait until Kafka has everything; what it has not by then is on disk."""
         ends_s = time.monotonic() + timeout_s
         while self.waiting and time.monotonic() < ends_s:
-            self._producer.poll(0.05)
+            self._poll(0.05)
             self.serve()
         if self._flying and not self._away:
             self._to_disk()
@@ -153,14 +157,15 @@ class Publisher:
     def close(self, timeout_s: float = 5.0) -> None:
         self.flush(timeout_s)
         self._producer.purge()
-        self._producer.poll(0)
+        self._poll()
         self._spool.close()
 
     # ---- to Kafka -------------------------------------------------------------------------
 
     def _new_producer(self) -> Producer:
         settings = producer_settings(self._settings.kafka, "collect")
-        return Producer({**settings, "error_cb": self._heard})
+        bound = {"queue.buffering.max.kbytes": MOST_AHEAD_BYTES >> 10}
+        return Producer({**settings, **bound, "error_cb": self._heard})
 
     def _give(self, frame: Spooled) -> bool:
         """To Kafka's client; False when its queue is full."""
@@ -174,10 +179,20 @@ class Publisher:
             self._producer.produce(self._topic, frame.body, frame.key, on_delivery=confirmed)
         except (BufferError, KafkaException) as problem:
             if not isinstance(problem, BufferError):
-                self._failed = str(problem)
+                self._failed = self._told(problem.args[0])
             return False
         self._flying[number] = Flying(frame, time.monotonic_ns())
         return True
+
+    def _poll(self, seconds: float = 0.0) -> None:
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as problem:  # this client is of no use any more
+            self._failed = self._told(problem.args[0])
+
+    def _told(self, error: Any) -> str:
+        refusal = refused(error.code(), self._principal, "Write", self._topic)
+        return str(error.str()) if refusal is None else str(refusal)
 
     def _confirmed(self, number: int, error: Any) -> None:
         flying = self._flying.get(number)
@@ -190,7 +205,7 @@ class Publisher:
             del self._flying[number]
             self._give_up([flying.frame.lost], "refused", error.str())
         else:
-            self._failed = error.str()
+            self._failed = self._told(error)
             return
         if flying.frame.number:
             self._delivered.add(flying.frame.number)

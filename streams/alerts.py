@@ -17,6 +17,7 @@ from models.errors import MalformedRecord
 
 TYPE: Final = "plimsoll.detection_finding"
 SCHEMA: Final = f"https://schema.ocsf.io/{OCSF}/classes/detection_finding"
+_NO_EVENT: Final = (ValueError, TypeError, KeyError, RecursionError, CloudEventValidationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def unwrapped(key: bytes | None, value: bytes | None, headers: Iterable[Any]) ->
         named = {name: bytes(body or b"") for name, body in headers}
         message = KafkaMessage(named, key, value or b"")
         body = from_binary(message, JSONFormat()).get_data()
-    except (ValueError, TypeError, KeyError, CloudEventValidationError) as problem:
+    except _NO_EVENT as problem:
         raise MalformedRecord("undecodable", f"no CloudEvent of ours ({problem})") from problem
     if not isinstance(body, dict) or "finding_info" not in body:
         raise MalformedRecord("unknown-schema", "no detection finding")

@@ -27,12 +27,14 @@ class Course:
 
     @property
     def worst(self) -> Verdict:
-        """The verdict to explain: of the highest level, then score; of equals the first."""
+        """The strongest verdict: of the highest level, then score; of equals the first."""
         return max(self.verdicts, key=lambda one: (one.level.rank, one.score, -one.at_ns))
 
     @property
     def turning(self) -> Verdict:
-        """The first verdict of the highest level: what was seen before anybody answered."""
+        """The verdict to explain, the first of the highest level: what was seen before anybody
+        answered.
+        """
         return max(self.verdicts, key=lambda one: (one.level.rank, -one.at_ns))
 
 
@@ -66,7 +68,7 @@ def looked_at(source: Source, core: Core, verdict: Verdict) -> Portrait | None:
     for judged in replay.run(records):
         if any(one.uid == verdict.uid for one in judged.verdicts):
             state = judged.states[verdict.group]
-            forest = core.models.active(verdict.at_ns)
+            forest = core.models.active(verdict.at_ns, verdict.lineage)
             return portrait(state, verdict.subject, forest, core.detection)
     return None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
@@ -337,7 +337,7 @@ def _write(path: Path, body: bytes, mode: int) -> None:
 def _private_key(path: Path, pem: bytes) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
         raise UntrustedFile(f"{path} is not a private key in PEM: restore it") from problem
     if not isinstance(key, Ed25519PrivateKey):
         raise UntrustedFile(f"{path} is not an Ed25519 key: make one with `plimsoll keys create`")

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -22,6 +20,7 @@ import orjson
 
 from models.errors import MalformedRecord
 from models.features import Array
+from models.npz import DAMAGED
 
 _DAY_S = 86_400.0
 
@@ -44,7 +43,7 @@ class Cases:
     def __init__(self, file: IO[bytes]) -> None:
         try:
             self._arrays = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as bad:
+        except DAMAGED as bad:
             raise MalformedRecord("undecodable", f"not an npz file: {bad}") from bad
         if not isinstance(self._arrays, np.lib.npyio.NpzFile):
             raise MalformedRecord("undecodable", "one array, not an npz file")
@@ -78,7 +77,7 @@ class Cases:
             return np.asarray(self._arrays[name])
         except KeyError as bad:
             raise MalformedRecord("missing", "no such array in the file", name) from bad
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as bad:
+        except DAMAGED as bad:
             raise MalformedRecord("undecodable", str(bad), name) from bad
 
     def rows(self, entity: str, part: str) -> Array:

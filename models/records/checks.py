@@ -10,16 +10,17 @@ EARLIEST_NS: Final = 946_684_800 * 10**9
 """2000-01-01: no telemetry is older."""
 LATEST_NS: Final = 4_102_444_800 * 10**9
 """2100-01-01: nor from later than this."""
+LONGEST_NAME: Final = 512
 
 
-def name(value: str, place: str, longest: int = 512) -> None:
+def name(value: str, place: str, longest: int = LONGEST_NAME) -> None:
     """A name that is part of a key: present, short, without control characters."""
     if not value:
         raise MalformedRecord("missing", "must not be empty", place)
     optional_name(value, place, longest)
 
 
-def optional_name(value: str, place: str, longest: int = 512) -> None:
+def optional_name(value: str, place: str, longest: int = LONGEST_NAME) -> None:
     if len(value) > longest:
         raise MalformedRecord("oversized", f"{len(value)} characters, at most {longest}", place)
     if not value.isprintable():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from models.contract import HOST_PREFIX
 from models.records import checks
 from models.records.facts import Observation
 from models.records.inventory import InventoryEntry
@@ -32,8 +33,9 @@ class Frame:
 
     def __post_init__(self) -> None:
         checks.scope(self.scope)
-        for name in ("host", "pool", "producer"):
-            checks.name(getattr(self, name), name)
+        checks.name(self.producer, "producer")
+        for name in ("host", "pool"):  # with HOST_PREFIX they are a subject and a lineage
+            checks.name(getattr(self, name), name, checks.LONGEST_NAME - len(HOST_PREFIX))
         checks.time(self.at_ns, "at_ns")
         checks.between(self.sequence, 0, 2**62, "sequence")
         checks.between(self.interval_s, 1e-3, 86_400, "interval_s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.contract import telemetry_key
+from models.contract import HOST_PREFIX, telemetry_key
 from models.records import checks
 
 
@@ -43,8 +43,10 @@ class InventoryEntry:
     replaces: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("subject", "host", "image", "lineage"):
+        for field in ("subject", "image", "lineage"):
             checks.name(getattr(self, field), field)
+        # With the prefix it is a subject, too.
+        checks.name(self.host, "host", checks.LONGEST_NAME - len(HOST_PREFIX))
         checks.optional_name(self.role, "role")
         checks.scope(self.scope)
 

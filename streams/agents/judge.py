@@ -9,11 +9,12 @@ from typing import Any, Final
 import faust
 import structlog
 
-from models.admission import admitted
+from models.admission import Opened, admitted, nobody
 from models.contract import KIND_HEADER, ONLY_PARTITION, Topics
 from models.errors import MalformedRecord
 from models.pipeline import Arrival, Core, Judgement, judge, tick
 from models.records.codec import encode
+from models.records.lesson import Lesson
 from models.records.telemetry import KIND_OF, Batch, Telemetry, Tick
 from models.state import LineageState
 from streams.delivery.outbox import Outbox
@@ -32,7 +33,7 @@ FINDING: Final = ((KIND_HEADER, b"finding"),)
 @dataclass(frozen=True, slots=True)
 class Judge:
     """One worker's judge. ``core`` gives models and settings as they are now;
-    ``partitions`` is how many the telemetry topic has.
+    ``partitions`` is how many the telemetry topic has; ``opened`` knows whose lessons count.
     """
 
     rows: Rows[LineageState]
@@ -42,6 +43,7 @@ class Judge:
     topics: Topics
     partitions: int
     meters: Meters
+    opened: Opened = nobody
 
     async def take(self, events: list[Any]) -> None:
         """Judge a batch of events in their order; returns with all outputs handed over and
@@ -67,7 +69,7 @@ class Judge:
         try:
             return admitted(
                 kind_of(event), message.key, message.value, partition=message.partition,
-                partitions=self.partitions, arrived_ns=arrived_ns(event),
+                partitions=self.partitions, arrived_ns=arrived_ns(event), opened=self.opened,
             )  # fmt: skip  # one line a thought
         except MalformedRecord as problem:
             await self.rejects.send(event, problem.fault, problem.problem, problem.place)
@@ -114,9 +116,9 @@ class Judge:
     async def _tick(self, event: Any, now: Tick) -> None:
         """Time passes for every group of the event's partition that has something due."""
         due = {}
-        for group in self.rows.groups(event.message.partition):
+        for group in self.rows.due(event.message.partition, now.at_ns):
             state = self.rows.get(group)
-            if state is not None and state.due_ns <= now.at_ns and not self.rows.seen(event, group):
+            if state is not None and not self.rows.seen(event, group):
                 due[group] = state
         judgement = tick(due, now, self.core())
         await self._hand_over(judgement)
@@ -129,6 +131,9 @@ class Judge:
             self.meters.records.labels(KIND_OF[type(record)]).inc()
             if isinstance(record, Batch):
                 self.meters.samples.inc(len(record.samples))
+            elif isinstance(record, Lesson):
+                log.info("taught", lesson=record.uid, what=record.what, group=record.group,
+                         by=record.by, because=record.because)  # fmt: skip  # one line of fields
 
     # ---- out --------------------------------------------------------------------------------
 

@@ -23,17 +23,17 @@ def moment(said: str, now_ns: int) -> int:
     if said == "now":
         return now_ns
     span = _SPAN.fullmatch(said)
-    if span:
-        length_ns = int(float(span[2]) * _UNITS[span[3]] * 10**9)
-        return now_ns + length_ns if span[1] else now_ns - length_ns
     try:
+        if span:
+            length_ns = int(float(span[2]) * _UNITS[span[3]] * 10**9)
+            return now_ns + length_ns if span[1] else now_ns - length_ns
         found = datetime.fromisoformat(said)
-    except ValueError as wrong:
+        aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+        return int(aware.timestamp() * 1000) * 10**6
+    except (ValueError, OverflowError) as wrong:
         raise ConfigurationError(
             f"time {said!r}: give 2h (ago), +30s (from now), or 2026-11-25T10:00:00 (UTC)"
         ) from wrong
-    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000) * 10**6
 
 
 def clock(at_ns: int) -> str:

@@ -18,13 +18,16 @@ def command(
     Start as many as there is work for: Kafka shares the partitions among them. Ends with 0
     on SIGTERM, and otherwise when it could lose something: start it again.
     """
+    from models.permissions import permissions
     from streams.build import judge_app
     from streams.delivery.app import run
     from streams.meters import Meters, bound
+    from streams.permitted import names_of, permitted
     from streams.settings import load
 
     settings = load(worker={"group": group})
     bound(part="worker")
     meters = Meters()
     meters.serve(settings.worker.metrics_port)
-    run(judge_app(settings, meters, time.time_ns), patience_s=settings.worker.stuck_s)
+    with permitted(settings.kafka, permissions("worker", names_of(settings))):
+        run(judge_app(settings, meters, time.time_ns), patience_s=settings.worker.stuck_s)

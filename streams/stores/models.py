@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -17,20 +18,23 @@ import structlog
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
 
-from models.contract import KIND_HEADER, ONLY_PARTITION
+from models.contract import KIND_HEADER, ONLY_PARTITION, READER
 from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError, UntrustedFile
 from models.features import NAMES
 from models.modelfile import MOST_BYTES, load
+from models.pipeline import Models
 from models.records.codec import decode, encode
 from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
 from models.register import Schedule, Turn, implied, schedule
 from streams.keys import Role, Signer, Trust, signed_by
+from streams.permitted import explained, heed
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,7 @@ MAY_SAY: Final[Mapping[Any, tuple[Role, ...]]] = {
 """Whose key counts for what."""
 MOST_TURNS: Final = 32
 """Before the last so many turns no model is known: nobody keeps telemetry for so long."""
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _CATCH_UP_S: Final = 30.0
 _POLL_S: Final = 0.5
 
@@ -77,6 +82,8 @@ class ModelStore:
 
         Raises: UntrustedFile when they are gone, others, too many, or no plain file.
         """
+        if not _DIGEST.fullmatch(digest):
+            raise UntrustedFile(f"{digest[:80]!r} is no SHA-256: no model file is called so")
         path = self.path(digest)
         try:
             content = _plain_bytes(path)
@@ -223,10 +230,21 @@ class Register:
         said = [word for one in self.manifests.values() if (word := implied(one)) is not None]
         return [*said, *self.words.values()]
 
-    def schedule(self, usable: Iterable[str] | None = None) -> Schedule:
-        """The turns, of the models whose manifest is known."""
-        known = {one.uid for one in self.manifests.values()}
-        return schedule(self.stagings(), known if usable is None else known & set(usable))
+    def schedules(self, usable: Iterable[str] | None = None) -> dict[str, Schedule]:
+        """The turns of the models whose manifest is known: the fleet's under "", others by the
+        lineage that they serve.
+        """
+        serves = {one.uid: one.lineage for one in self.manifests.values()}
+        known = serves.keys() if usable is None else serves.keys() & set(usable)
+        words: dict[str, list[Staging]] = {"": []}
+        for word in self.stagings():
+            if word.model in serves:
+                words.setdefault(serves[word.model], []).append(word)
+        return {lineage: schedule(said, known) for lineage, said in words.items()}
+
+    def schedule(self, usable: Iterable[str] | None = None, lineage: str = "") -> Schedule:
+        """The turns of the fleet's models, or of one lineage's own."""
+        return self.schedules(usable).get(lineage, Schedule())
 
 
 # ---- following ------------------------------------------------------------------------------
@@ -236,10 +254,19 @@ Turns = tuple[tuple[int, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Opened models by the event time from which each counts; None: none from then on."""
+    """Opened models by the event time from which each counts; None: none from then on. ``own``
+    and ``own_shadow`` by the lineage that they serve.
+    """
 
     active: Turns = ()
     shadow: Turns = ()
+    own: dict[str, Turns] = field(default_factory=dict)
+    own_shadow: dict[str, Turns] = field(default_factory=dict)
+
+    @property
+    def models(self) -> Models:
+        """The same as the judge takes it."""
+        return Models(self.active, self.shadow, self.own, self.own_shadow)
 
 
 def roster_of(register: Register, store: ModelStore) -> Roster:
@@ -247,12 +274,13 @@ def roster_of(register: Register, store: ModelStore) -> Roster:
     line that says why.
     """
     models: dict[str, Any] = {}
-    now = register.schedule()
-    for uid in sorted({turn.model for turn in (*now.active, *now.shadow)} - {""}):
+    every = register.schedules().values()
+    turns = [turn for now in every for turn in (*now.active, *now.shadow)]
+    for uid in sorted({turn.model for turn in turns} - {""}):
         manifest = register.model(uid)
         if manifest is not None:
             open_into(models, manifest, store, forest_of)
-    return _roster(register.schedule(models), models)
+    return _roster(register.schedules(models), models)
 
 
 def open_into(
@@ -267,44 +295,39 @@ def open_into(
         _refuse(repr(problem), model=manifest.uid)
 
 
-def _roster(now: Schedule, models: Mapping[str, Any]) -> Roster:
-    return Roster(*(
-        tuple((turn.from_ns, models.get(turn.model)) for turn in turns[-MOST_TURNS:])
-        for turns in (now.active, now.shadow)
-    ))  # fmt: skip  # one expression
+def _roster(schedules: Mapping[str, Schedule], models: Mapping[str, Any]) -> Roster:
+    def opened(turns: tuple[Turn, ...]) -> Turns:
+        return tuple((turn.from_ns, models.get(turn.model)) for turn in turns[-MOST_TURNS:])
+
+    own = {lineage: now for lineage, now in sorted(schedules.items()) if lineage}
+    fleet = schedules[""]
+    return Roster(
+        opened(fleet.active), opened(fleet.shadow),
+        {lineage: opened(now.active) for lineage, now in own.items() if now.active},
+        {lineage: opened(now.shadow) for lineage, now in own.items() if now.shadow},
+    )  # fmt: skip  # as the fields lie
 
 
-class ModelFollower:
-    """The active and shadow models of one scope, kept up with the topic by a thread of its
-    own.
-
-    ``opened`` turns manifest and file into a model, or raises UntrustedFile. A model that
-    is forged, damaged or of another shape is left out, with a line that says why; what was
-    active before stays.
+class Follower:
+    """What trainers and operators said of one scope, kept up with the topic by a thread of its
+    own. What does not hold is left out, with a line that says why.
     """
 
     def __init__(
-        self, kafka: Mapping[str, str], topic: str, scope: str, *, store: ModelStore, trust: Trust,
-        opened: Callable[[Manifest, bytes], Any],
-    ) -> None:  # fmt: skip  # two lines read better than seven
-        config = {**kafka, "group.id": "plimsoll-models", "enable.auto.commit": False}
-        self._consumer = Consumer(config)
-        self._topic = topic
-        self._store, self._trust, self._opened = store, trust, opened
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, trust: Trust
+    ) -> None:  # fmt: skip  # as the others
+        self._config = {**kafka, "group.id": READER, "enable.auto.commit": False}
+        self._consumer = Consumer(self._config)
+        self._topic, self._trust = topic, trust
         self._register = Register(scope)
-        self._models: dict[str, Any] = {}
-        self._told: Schedule | None = None
         self._stop = threading.Event()
-        self._changed: Callable[[Roster], None] = lambda _roster: None
         self._thread = threading.Thread(target=self._follow, name="models", daemon=True)
 
-    def start(self, changed: Callable[[Roster], None]) -> None:
-        """Read all that is there, then go on in the background; ``changed`` gets all active
-        and shadow models, by the event time from which each counts, whenever that changes.
+    def begin(self) -> None:
+        """Read all that is there, then go on in the background.
 
         Raises: BrokerUnreachable when the topic can't be read.
         """
-        self._changed = changed
         self._catch_up()
         self._thread.start()
 
@@ -313,6 +336,12 @@ class ModelFollower:
         if self._thread.is_alive():
             self._thread.join()
         self._consumer.close()
+
+    def _heard(self, record: ModelRecord, logged_ns: int) -> None:
+        """A record of ours that holds, and when the log took it in."""
+
+    def _tell(self) -> None:
+        """All that is there, or one more, has been taken."""
 
     def _catch_up(self) -> None:
         start = TopicPartition(self._topic, ONLY_PARTITION, 0)
@@ -328,10 +357,12 @@ class ModelFollower:
                     raise BrokerUnreachable(
                         f"models topic {self._topic}: no answer in {_CATCH_UP_S} s"
                     )
+                heed(message.error(), self._config, "Read", self._topic)
                 if message.error() is None:
                     low = (message.offset() or 0) + 1
                     self._take(message)
         except KafkaException as problem:
+            heed(problem.args[0], self._config, "Read", self._topic)
             raise BrokerUnreachable(
                 f"models topic {self._topic}: {problem.args[0].str()}; does it exist "
                 "(plimsoll topics create), may this user read it?"
@@ -341,9 +372,16 @@ class ModelFollower:
     def _follow(self) -> None:
         while not self._stop.is_set():
             message = self._consumer.poll(_POLL_S)
-            if message is not None and message.error() is None:
+            if message is None:
+                continue
+            if message.error() is None:
                 self._take(message)
                 self._tell()
+            else:
+                log.error("models cannot be followed", why=self._why(message.error()))
+
+    def _why(self, problem: KafkaError | None) -> str:
+        return explained(problem, self._config, "Read", self._topic)
 
     def _take(self, message: Any) -> None:
         place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
@@ -355,21 +393,53 @@ class ModelFollower:
             record = opened_record(message, self._trust)
             _warn_if_late(record, message.timestamp())
             self._register.take(key, record)
+            if record.scope == self._register.scope:
+                self._heard(record, message.timestamp()[1] * 10**6)
         except PlimsollError as problem:
             _refuse(str(problem), record=place)
 
+
+class ModelFollower(Follower):
+    """The active and shadow models of one scope.
+
+    ``opened`` turns manifest and file into a model, or raises UntrustedFile. A model that
+    is forged, damaged or of another shape is left out; what was active before stays.
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, store: ModelStore, trust: Trust,
+        opened: Callable[[Manifest, bytes], Any],
+    ) -> None:  # fmt: skip  # two lines read better than seven
+        super().__init__(kafka, topic, scope, trust=trust)
+        self._store, self._opened = store, opened
+        self._models: dict[str, Any] = {}
+        self._told: dict[str, Schedule] | None = None
+        self._changed: Callable[[Roster], None] = lambda _roster: None
+
+    def start(self, changed: Callable[[Roster], None]) -> None:
+        """Follow; ``changed`` gets all active and shadow models, by the event time from which
+        each counts, whenever that changes.
+
+        Raises: BrokerUnreachable when the topic can't be read.
+        """
+        self._changed = changed
+        self.begin()
+
     def _tell(self) -> None:
         """Open what a turn names and is not open yet, then say whose turn it is when."""
-        wanted = {turn.model for turn in self._turns(self._register.schedule())}
+        turns = [turn for now in self._register.schedules().values() for turn in self._turns(now)]
+        wanted = {turn.model for turn in turns}
         for uid in sorted(wanted - self._models.keys() - {""}):
             manifest = self._register.model(uid)
             if manifest is not None:
                 open_into(self._models, manifest, self._store, self._opened)
-        now = self._register.schedule(self._models)
+        now = self._register.schedules(self._models)
         if now != self._told:
-            before, self._told = self._told or Schedule(), now
-            _log("model active", before.active, now.active)
-            _log("model in shadow", before.shadow, now.shadow)
+            before, self._told = self._told or {}, now
+            for lineage, turned in now.items():
+                was = before.get(lineage, Schedule())
+                _log("model active", was.active, turned.active, lineage)
+                _log("model in shadow", was.shadow, turned.shadow, lineage)
             self._changed(_roster(now, self._models))
 
     def _turns(self, now: Schedule) -> tuple[Turn, ...]:
@@ -385,11 +455,29 @@ def _warn_if_late(record: ModelRecord, stamp: tuple[int, int]) -> None:
         log.warning("model word came late", word=record.uid, stage=record.stage)
 
 
-def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
+def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...], lineage: str) -> None:
+    about = {"lineage": lineage} if lineage else {}
     for turn in now[-1:]:
         if before[-1:] != now[-1:]:
-            log.info(what, model=turn.model or "none", from_ns=turn.from_ns)
+            log.info(what, model=turn.model or "none", from_ns=turn.from_ns, **about)
 
 
 def _refuse(why: str, **about: str) -> None:
     log.error("model refused, nothing of it is used", why=why, **about)
+
+
+class RehearsalFollower(Follower):
+    """What past windows came to, as it is said; ``heard`` gets each, and when the log took it
+    in.
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, trust: Trust,
+        heard: Callable[[Rehearsal, int], None],
+    ) -> None:  # fmt: skip  # two lines read better than seven
+        super().__init__(kafka, topic, scope, trust=trust)
+        self._told_of = heard
+
+    def _heard(self, record: ModelRecord, logged_ns: int) -> None:
+        if isinstance(record, Rehearsal):
+            self._told_of(record, logged_ns)

@@ -165,7 +165,7 @@ def _field(text: bytes | None, name: bytes, otherwise: float = NAN) -> float:
     if not at and not text.startswith(name):
         return otherwise
     end = text.find(b"\n", at)
-    return float(text[at + len(name) : end if end >= 0 else len(text)])
+    return _number(text[at + len(name) : end if end >= 0 else len(text)])
 
 
 def _summed(text: bytes | None, name: bytes) -> float:
@@ -174,5 +174,5 @@ def _summed(text: bytes | None, name: bytes) -> float:
         return NAN
     total = 0.0
     for part in text.split(name)[1:]:
-        total += float(part.split(None, 1)[0])
+        total += _number(part.split(None, 1)[0] if part.strip() else None)
     return total

@@ -57,18 +57,26 @@ def entries_of(text: str) -> Iterable[Entry]:
         if line.count(_LOOPBACK[0]) == 2 or line.count(_LOOPBACK[1]) == 2:
             continue
         found = _LINE.match(line)
-        if found is None:
-            continue
+        entry = _entry_of(found) if found is not None else None
+        if entry is not None:
+            yield entry
+
+
+def _entry_of(found: re.Match[str]) -> Entry | None:
+    """None where what stands for an address is none."""
+    try:
         (
             protocol, source, destination, source_port, port, packets, octets, unreplied,
             answerer, _, answerer_port, _, back_packets, back_octets,
         ) = found.groups()  # fmt: skip  # the line's order
-        yield Entry(
+        return Entry(
             PROTOCOLS.get(int(protocol), protocol), _usual(source), int(source_port or 0),
             _usual(destination), int(port or 0), _usual(answerer), int(answerer_port or 0),
             unreplied is None, int(octets or 0), int(packets or 0),
             int(back_octets or 0), int(back_packets or 0),
         )  # fmt: skip  # as the record orders it
+    except (OSError, ValueError):
+        return None
 
 
 @functools.lru_cache(maxsize=16_384)

@@ -27,8 +27,9 @@ def totals(text: bytes, counts: Callable[[str], bool]) -> dict[str, Totals]:
         raw, _, rest = line.partition(b":")
         name = os.fsdecode(raw.strip())
         if rest and counts(name):
-            values = rest.split()
-            found[name] = (int(values[0]), int(values[1]), int(values[8]), int(values[9]))
+            with suppress(ValueError, IndexError):  # a line of another form: the others count
+                values = rest.split()
+                found[name] = (int(values[0]), int(values[1]), int(values[8]), int(values[9]))
     return found
 
 

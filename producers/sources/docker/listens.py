@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from models.errors import MalformedRecord
 from models.records.facts import Listen
 from producers.pace import Every
 from producers.sources.docker.identity import Known
@@ -21,10 +23,11 @@ def listening(text: str, protocol: str = "tcp") -> Iterator[Listen]:
     for line in text.splitlines()[1:]:
         fields = line.split(None, 4)
         if len(fields) > 3 and fields[3] == _LISTENING:
-            address, _, port = fields[1].partition(":")
-            told = _address(address)
-            if not told.startswith("127.") and told != "::1":
-                yield Listen(int(port, 16), protocol, told)
+            with suppress(ValueError, MalformedRecord):  # of another form
+                address, _, port = fields[1].partition(":")
+                told = _address(address)
+                if not told.startswith("127.") and told != "::1":
+                    yield Listen(int(port, 16), protocol, told)
 
 
 def _address(text: str) -> str:

@@ -36,6 +36,7 @@ _NEEDED: Final = {_ORIGINAL, _REPLY, _STATUS}
 
 Tuples = tuple[str, str, int, str, int, str, int]
 """Protocol; source, destination and who answers, each with its port."""
+Attributes = dict[int, tuple[int, int]]
 
 
 class Netlink:
@@ -66,10 +67,18 @@ class Netlink:
         return found
 
     def entry_of(self, data: bytes) -> Entry | None:
-        """One connection from its attributes; None where it lacks any that we need."""
+        """One connection from its attributes; None where it lacks any that we need, or says
+        it in another form: its neighbours in the dump are told all the same.
+        """
         parts = _attributes(data, 0, len(data))
         if not parts.keys() >= _NEEDED:
             return None
+        try:
+            return self._entry(data, parts)
+        except (LookupError, ValueError, struct.error):
+            return None
+
+    def _entry(self, data: bytes, parts: Attributes) -> Entry:
         tuples = self._tuples(data, parts[_ORIGINAL], parts[_REPLY])
         (status,) = _U32.unpack_from(data, parts[_STATUS][0])
         sent_bytes, sent_packets = _counts(data, parts.get(_COUNT_ORIGINAL))
@@ -109,11 +118,11 @@ def _answers(link: socket.socket) -> Iterator[bytes]:
             at += length + 3 & ~3
 
 
-def _attributes(data: bytes, at: int, end: int) -> dict[int, tuple[int, int]]:
+def _attributes(data: bytes, at: int, end: int) -> Attributes:
     """Where each attribute's content begins and ends, by type."""
-    found: dict[int, tuple[int, int]] = {}
+    found: Attributes = {}
     unpack = _ATTRIBUTE.unpack_from
-    while at + 4 <= end:
+    while at + 4 <= min(end, len(data)):
         length, kind = unpack(data, at)
         if length < 4:
             break

@@ -116,4 +116,9 @@ class StatsThread:
             self._latest.pop(container, None)
             log.debug("stats-unread", container=container, problem=str(problem))
             return
-        self._latest[container] = reading_of(stats, self._clock())
+        try:
+            self._latest[container] = reading_of(stats, self._clock())
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as problem:
+            # A form that the interface does not promise: the other containers are read.
+            self._latest.pop(container, None)
+            log.debug("stats-not-understood", container=container, problem=repr(problem))
