@@ -93,7 +93,7 @@ class Workshop:
         if made.exists() and made.read_bytes() == wanted.read_bytes():
             return
         _done(engine, [sys.executable, "-m", "venv", "--clear", str(self.directory / engine)])
-        quiet = ("--disable-pip-version-check", "--quiet", "--only-binary", ":all:")
+        quiet = ("--disable-pip-version-check", "--no-compile", "--quiet", "--only-binary", ":all:")
         _done(engine, [str(python), "-m", "pip", "install", *quiet, "-r", str(wanted)])
         shutil.copyfile(wanted, made)
 
