@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -225,6 +226,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     began_s = time.monotonic()
+    # Told to stop, end the broker too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     asked = _asked()
     entrants = [one for one in ENTRANTS if not asked.engines or one.engine in asked.engines]
     session = Session(entrants, asked.sizes, asked.rounds, began_s + 60.0 * asked.minutes)
