@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from models.budget import Scope
+
 Detector = Literal["distance", "onset", "forest"]
 DETECTORS: Final[tuple[Detector, ...]] = ("distance", "onset", "forest")
-
-from models.budget import Scope
 
 
 @dataclass(frozen=True, slots=True)

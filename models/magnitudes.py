@@ -58,7 +58,8 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     samples, duplicates = _sorted(state, batch, detection)
     members, rows = state.members, samples.rows
     if not len(rows):
-        return Taken(samples, usual(state, rows), samples.values, samples.values, {}, duplicates)
+        nothing = samples.values
+        return Taken(samples, (nothing, nothing), nothing, nothing, {}, duplicates)
     seen = transform(samples.values)
     normal = usual(state, rows)
     off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
