@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test check constraints clean
+.PHONY: help setup demo demo-docker test fuzz check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,6 +12,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& { echo $$p; break; }; done)
 PIP := $(PY) -m pip --disable-pip-version-check
 JSON ?=
+COUNT ?= 100000
+SEED ?= 0
+ONLY ?=
 TESTS ?=
 
 help: ## list what can be made
@@ -37,6 +40,10 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
 	@infra/with_servers.sh $(PY) -m pytest $(TESTS)
+
+fuzz: setup ## hostile input for all that reads: make fuzz COUNT=1000000 (SEED=, ONLY=, JSON=1)
+	@$(PY) -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(JSON),--json)
 
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .

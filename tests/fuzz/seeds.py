@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import zipfile
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,12 @@ def forest_file() -> bytes:
 def model_files() -> list[bytes]:
     """The forest, compressed and not, so that bites reach the arrays too."""
     stored = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(forest_file())) as before:
-        with zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as after:
-            for name in before.namelist():
-                after.writestr(zipfile.ZipInfo(name), before.read(name))
+    with (
+        zipfile.ZipFile(io.BytesIO(forest_file())) as before,
+        zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as after,
+    ):
+        for name in before.namelist():
+            after.writestr(zipfile.ZipInfo(name), before.read(name))
     return [forest_file(), stored.getvalue()]
 
 
@@ -112,7 +113,8 @@ def case_files() -> list[bytes]:
     target = io.BytesIO()
     rows = np.random.default_rng(2).normal(size=(12, 2))
     meta = np.array('{"name": "small", "period_s": 60.0, "merge_s": 3600.0}')
-    np.savez(target, **{"meta": meta, "a/image": np.array("web"), "a/train": rows, "a/test": rows})
+    arrays: dict[str, Any] = {"a/image": np.array("web"), "a/train": rows, "a/test": rows}
+    np.savez(target, meta=meta, **arrays)
     return [target.getvalue()]
 
 

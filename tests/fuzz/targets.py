@@ -40,6 +40,7 @@ from models.records.cases import Cases
 from models.records.exhibit import Exhibit
 from models.records.manifest import MODEL_KINDS, Manifest
 from models.records.order import Order, Outcome
+from models.records.rejected import DeadLetter
 from models.records.signed import Signed
 from models.records.verdict import Finding
 from models.settings import read_file
@@ -71,7 +72,7 @@ MALFORMED: Final[Errors] = (MalformedRecord,)
 @dataclass(frozen=True, slots=True)
 class Target:
     name: str
-    feed: Callable[[bytes], None]
+    feed: Callable[[bytes], object]
     seeds: Callable[[], Sequence[bytes]]
     reads: tuple[str, ...]
     refuses: Errors = MALFORMED
@@ -367,11 +368,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
-    Target("command/word", lambda data: None if _rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:_rejected",)),
+    Target("command/word", lambda data: _rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:_rejected",)),
     Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened",)),
     Target("row/governor", _governor_row, _globals, ("models.governor:unpack",)),
-    Target("row/body", lambda data: Body.decode(data).at(3) and None, lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),
-    Target("row/marker", lambda data: Marker.decode(data).encode() and None, lambda: seeds.MARKERS, ("streams.tables:Marker.decode",)),
+    Target("row/body", lambda data: Body.decode(data).at(3), lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),
+    Target("row/marker", lambda data: Marker.decode(data).encode(), lambda: seeds.MARKERS, ("streams.tables:Marker._decoded",)),
     Target("alert", _alert, seeds.alert_messages, ("streams.alerts:unwrapped",)),
     Target("report/finding", lambda data: _timeline("finding", data), lambda: seeds.written(Finding), ("streams.report.timeline:_told",)),
     Target("report/order", lambda data: _timeline("order", data), lambda: seeds.written(Order), ("streams.report.timeline:_told",)),
@@ -380,11 +381,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("docker/inspect", _known, lambda: [INSPECTED], (f"{_DOCKER}.identity:time_ns",), _ENGINE),
     Target("docker/time", _text(time_ns), lambda: [b"2026-11-25T10:00:00.5+02:00"], (f"{_DOCKER}.identity:time_ns",), _ENGINE),
     Target("docker/event", _event, lambda: EVENTS, (f"{_DOCKER}.secrecy:_escaped",), _ENGINE),
-    Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1) and None, lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
-    Target("docker/netlink", lambda data: Netlink().entry_of(data) and None, _netlink_entries, (f"{_DOCKER}.netlink:Netlink.entry_of", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
+    Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1), lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
+    Target("docker/netlink", lambda data: Netlink().entry_of(data), _netlink_entries, (f"{_DOCKER}.netlink:Netlink._entry", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
     Target("docker/conntrack", _text(lambda text: list(conntrack.entries_of(text))), lambda: [TRACKED], (f"{_DOCKER}.conntrack:_usual",), ()),
     Target("docker/listens", _text(lambda text: list(listens.listening(text))), lambda: [LISTENING], (f"{_DOCKER}.listens:_address",), ()),
-    Target("docker/interfaces", lambda data: interfaces.totals(data, interfaces.not_loopback) and None, lambda: [DEVICES], (f"{_DOCKER}.interfaces:totals",), ()),
+    Target("docker/interfaces", lambda data: interfaces.totals(data, interfaces.not_loopback), lambda: [DEVICES], (f"{_DOCKER}.interfaces:totals",), ()),
     Target("docker/cgroup", _cgroup, lambda: [CGROUP], (f"{_DOCKER}.cgroups:_field",), ()),
     Target("docker/scrubbed", _text(SECRECY.scrubbed), lambda: [b"mysql -uroot -phunter2 --password=x https://a:b@c/ Bearer abc"], (f"{_DOCKER}.secrecy:_escaped",), ()),
 )  # fmt: skip  # one line a target: it is a register
