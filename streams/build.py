@@ -58,7 +58,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
             outbox, topics.rejected, by="worker",
             counted=lambda fault: meters.rejected.labels(fault).inc(),
         )  # fmt: skip  # one line a thought
-        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters)
+        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters, clock)
 
     judge.attach(app, judge_of, topics.telemetry)
     return app
@@ -74,6 +74,7 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
     trust = TrustFile(settings.keys_dir, clock)
     policy = enforced(policy_of(settings), settings, lambda: rehearsals(settings, trust))
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
+    continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
     packer = Packer()
     rows = Rows(table, packer.pack, governor.unpack, govern.sources(topics))

@@ -32,7 +32,7 @@ def command(
     otherwise when it could lose something: start it again.
     """
     from streams.build import governor_app, policy_of
-    from streams.delivery.app import run
+    from streams.delivery.app import Vital, run
     from streams.keys import Signer
     from streams.meters import Meters, bound
     from streams.settings import load
@@ -52,5 +52,7 @@ def command(
         return
     bound(part="govern")
     meters = Meters()
-    meters.serve(settings.governor.metrics_port)
-    run(governor_app(settings, meters, time.time_ns), patience_s=settings.governor.stuck_s)
+    vital = Vital(meters.took, meters.recovery_s.observe)
+    meters.serve(settings.governor.metrics_port, vital.state)
+    app = governor_app(settings, meters, time.time_ns)
+    run(app, patience_s=settings.governor.stuck_s, vital=vital)

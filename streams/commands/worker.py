@@ -19,12 +19,14 @@ def command(
     on SIGTERM, and otherwise when it could lose something: start it again.
     """
     from streams.build import judge_app
-    from streams.delivery.app import run
+    from streams.delivery.app import Vital, run
     from streams.meters import Meters, bound
     from streams.settings import load
 
     settings = load(worker={"group": group})
     bound(part="worker")
     meters = Meters()
-    meters.serve(settings.worker.metrics_port)
-    run(judge_app(settings, meters, time.time_ns), patience_s=settings.worker.stuck_s)
+    vital = Vital(meters.took, meters.recovery_s.observe)
+    meters.serve(settings.worker.metrics_port, vital.state)
+    app = judge_app(settings, meters, time.time_ns)
+    run(app, patience_s=settings.worker.stuck_s, vital=vital)

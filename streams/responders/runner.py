@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from models.contract import ONLY_PARTITION, PARTITIONER, Topics
 from models.errors import StoreFailed
+from models.health import Pulse
 from models.records.codec import decode
 from models.records.order import Outcome
 from streams.meters import Meters
@@ -28,6 +29,8 @@ from streams.responders.store import Case, ResponderStore, Step
 Clock = Callable[[], int]
 
 POLL_S: Final = 0.1
+STANDS_S: Final = 60.0
+"""A round takes a moment; one that takes longer than this is stuck."""
 LOOK_AROUND_S: Final = 60.0
 """How often the topic is asked for new partitions."""
 ASK_S: Final = 1.0
@@ -73,6 +76,7 @@ class Runner:
         self._running: dict[str, Future[None]] = {}
         self._not_before: dict[str, float] = {}
         self._broken: StoreFailed | None = None
+        self.pulse = Pulse(time.monotonic, STANDS_S)
 
     def run(self) -> None:
         self._store.forget(self._clock() - REMEMBER_NS)
@@ -94,8 +98,10 @@ class Runner:
         if message is not None:
             self._take(message)
         self._end_due()
-        self._outbox.send()
+        self._meters.owed.set(self._outbox.send())
         self._tidy()
+        self._meters.queued.set(len(self._running))
+        self.pulse.beat(self._orders.waits)
 
     def _resume(self) -> None:
         """A crash left these; nothing new is done before they are under way."""
@@ -193,9 +199,17 @@ class _Orders:
             }
         )
         self._assigned: set[int] = set()
+        self._reachable = True
         self._look_at = 0.0
         self._passed: dict[int, int] = {}
         self._note_at = time.monotonic() + AGAIN_S
+
+    @property
+    def waits(self) -> str:
+        """Why no orders can come just now; empty when they can."""
+        if not self._assigned:
+            return "the orders topic is not there, or Kafka does not answer"
+        return "" if self._reachable else "Kafka does not answer"
 
     def next(self, wait_s: float) -> Message | None:
         now = time.monotonic()
@@ -222,11 +236,13 @@ class _Orders:
         try:
             found = self._consumer.list_topics(self._topic, ASK_S).topics[self._topic]
         except KafkaException as problem:
+            self._reachable = False
             log.warning(
                 "kafka unreachable", why=str(problem), topic=self._topic,
                 todo="check the brokers; what is in force still ends in time",
             )  # fmt: skip  # pairs in lines
             return False
+        self._reachable = True
         if found.error is not None:
             log.warning("no orders topic yet", why=str(found.error), topic=self._topic)
             return False
@@ -271,13 +287,17 @@ class _Outbox:
             }
         )
 
-    def send(self) -> None:
-        """Hand over what is new; never waits. Delivery is noted whenever this is called."""
+    def send(self) -> int:
+        """Hand over what is new; never waits. Delivery is noted whenever this is called.
+
+        Returns how many the broker has not confirmed.
+        """
         with self._lock:
             for number, body in self._store.untold():
                 if number not in self._under_way:
                     self._produce(number, body)
             self._producer.poll(0)
+            return len(self._under_way)
 
     def close(self) -> None:
         self.send()
