@@ -133,10 +133,19 @@ class Vital:
 
     told: Callable[[Figures], None] = lambda _figures: None
     recovered: Callable[[float], None] = lambda _seconds: None
+    _app: Any = None
     _watchdog: Watchdog | None = None
 
     def state(self) -> State:
-        return State(waits="it is starting") if self._watchdog is None else self._watchdog.state()
+        """Callable from any thread."""
+        if self._watchdog is not None:
+            return self._watchdog.state()
+        # Faust starts no task of ours, so no watchdog, before it has read tables back once.
+        back = self._app is not None and self._app.in_recovery
+        return State(waits="its tables are read back" if back else "it is starting")
+
+    def begins(self, app: faust.App) -> None:
+        self._app = app
 
     def follows(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
@@ -166,6 +175,9 @@ def run(
 ) -> NoReturn:  # fmt: skip  # two lines say as much
     """Run until SIGTERM or SIGINT (exit code 0) or a failure (not 0), watched over."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
+    vital = vital or Vital()
+    vital.begins(app)
 
     async def watched() -> None:
         guard(app, patience_s, vital=vital)

@@ -74,8 +74,13 @@ def test_a_worker_that_reads_its_tables_back_is_healthy_and_not_ready(
     new_trial: NewTrial, port: int
 ) -> None:
     """Whoever replaces workers one by one must wait for this one."""
-    with new_trial(widen_s=8.0) as trial:
+    with new_trial() as trial:
         trial.produce(100)
+        before = trial.start()
+        trial.until_committed()
+        before.terminate()
+        assert trial.until_ended(before) == 0
+        trial.options["widen_s"] = 8.0
         trial.start()
         until(port, "healthz", 200)
         seen = set()
@@ -85,7 +90,7 @@ def test_a_worker_that_reads_its_tables_back_is_healthy_and_not_ready(
             assert asked(port, "healthz")[0] == 200
             assert time.monotonic() < ends_s, seen
             time.sleep(0.1)
-        assert "not ready: its tables are read back\n" in seen
+        assert "not ready: its tables are read back\n" in seen, seen
 
 
 @pytest.mark.parametrize(
