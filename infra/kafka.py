@@ -64,8 +64,10 @@ class KafkaUnavailable(RuntimeError):
 class KafkaServer:
     """One broker, its files in ``directory``; a context manager that starts and stops it.
 
-    ``settings`` are broker properties that win over those below. A frozen broker keeps its
-    connections and answers nobody (SIGSTOP): what a long pause or a cut line looks like.
+    ``settings`` are broker properties that win over those below; ``users`` have a password
+    each, by SCRAM-SHA-512, where a listener asks for one (infra/secured.py). A frozen broker
+    keeps its connections and answers nobody (SIGSTOP): what a long pause or a cut line looks
+    like.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class KafkaServer:
         port: int | None = None,
         heap_mb: int = 512,
         settings: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self._port = port or free_port()
         self._controller_port = free_port()
         self._heap = f"-Xmx{heap_mb}m"
         self._settings = dict(settings or {})
+        self._users = dict(users or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -160,9 +164,11 @@ class KafkaServer:
         (self.directory / "log4j2.properties").write_text(_LOGGING)
         lines = (f"{name}={value}\n" for name, value in self._effective().items())
         self._properties.write_text("".join(lines))
+        users = (f"SCRAM-SHA-512=[name={n},password={p}]" for n, p in self._users.items())
         tool = self._java(
             "kafka.tools.StorageTool", "format", "--standalone",
             "--cluster-id", _CLUSTER, "--config", str(self._properties),
+            *(word for user in users for word in ("--add-scram", user)),
         )  # fmt: skip  # one line an argument reads worse
         try:
             failed = tool.wait(60)

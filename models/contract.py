@@ -113,6 +113,10 @@ KEYED: Final = (
 
 ONLY_PARTITION: Final = 0
 
+READER: Final = "plimsoll-reader"
+"""The group that clients name who join none: they keep no offsets with Kafka, and ask for the
+group's coordinator all the same."""
+
 
 def telemetry_key(scope: str, lineage: str, role: str) -> str:
     """One group: all that concerns a lineage in one role lies in one partition, in order.

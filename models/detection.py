@@ -49,6 +49,8 @@ class Detection:
     material: float = 0.1
     """How far beyond the usual range a resource must be to condemn alone, in transformed
     units: about a tenth more than ever."""
+    onset_ticket_s: float = 3_600.0
+    """What sets in within so long after it did in the same container is no news."""
     delay_blocks: int = 2
     """Blocks that wait before they teach, so that an incident can veto them."""
     learn_minutes_alone: float = 30.0

@@ -12,6 +12,7 @@
     ├── ConfigurationError         settings that cannot work
     ├── StoreFailed                a store on disk that cannot be written or read now
     ├── BrokerUnreachable          Kafka did not answer, or refused
+    │   └── NotPermitted           Kafka refused: its access lists do not grant us this
     └── ContainerRuntimeError      a container runtime that did not do what was asked
         ├── ContainerGone          the container no longer exists
         └── RuntimeUnreachable     the runtime did not answer in time
@@ -89,6 +90,10 @@ class StoreFailed(PlimsollError):
 
 class BrokerUnreachable(PlimsollError):
     """Kafka did not answer, or refused; the message names the address and the cause."""
+
+
+class NotPermitted(BrokerUnreachable):
+    """Kafka's access lists do not grant us this; the message says who may not do what."""
 
 
 class ContainerRuntimeError(PlimsollError):

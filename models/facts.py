@@ -45,7 +45,8 @@ class Facts:
     """``seen`` changes only when a block closes, then as a whole; ``fresh`` is what the open
     block has shown, and who showed it. ``total`` counts trials, ``trials`` those of a kind
     (more where a container shows several), ``singles`` the facts that one trial showed,
-    ``lost`` those that had to be forgotten, ``learned_ns`` when learning ended.
+    ``lost`` those that had to be forgotten, ``learned_ns`` when learning ended. ``dismissed``
+    surprises nobody while people say so, ``condemned`` is never normal (models/lessons.py).
     """
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
@@ -55,6 +56,8 @@ class Facts:
     lost: dict[str, float] = field(default_factory=dict)
     total: float = 0.0
     learned_ns: int = 0
+    dismissed: frozenset[str] = frozenset()
+    condemned: frozenset[str] = frozenset()
 
     def copy(self) -> Facts:
         return replace(self, fresh=self.fresh.copy())
@@ -67,7 +70,7 @@ class Facts:
 
     def normal(self, key: str) -> bool:
         seen = self.seen.get(key)
-        return seen is not None and seen.normal
+        return (seen is not None and seen.normal) or key in self.dismissed
 
     def any_normal(self, kind: str) -> bool:
         """Whether facts of this kind are part of this lineage's life at all."""
@@ -87,6 +90,8 @@ class Facts:
         """
         if self.normal(key):
             return 0.0
+        if key in self.condemned:
+            return 1.0
         seen = self.seen.get(key)
         by = {*(seen.by if seen else ()), *self.fresh.get(key, ())} - {subject}
         if siblings and len(by) >= min(2, siblings):
@@ -103,9 +108,10 @@ class Facts:
         """A block ends: what it showed is remembered, what siblings share becomes normal.
 
         While ``learning`` everything does; later a fact of one container alone waits for
-        ``alone_ns`` and :data:`BLOCKS_ALONE` blocks. Keys in ``vetoed`` teach nothing.
+        ``alone_ns`` and :data:`BLOCKS_ALONE` blocks. Keys in ``vetoed``, and condemned ones,
+        teach nothing.
         """
-        seen, refused = dict(self.seen), frozenset(vetoed)
+        seen, refused = dict(self.seen), self.condemned.union(vetoed)
         if learning:
             self.learned_ns = at_ns
         counts: dict[str, float] = {}

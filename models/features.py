@@ -79,6 +79,13 @@ NOISE: Final = np.array([feature.noise for feature in FEATURES])
 FAMILIES: Final = tuple(feature.family for feature in FEATURES)
 BOTH_WAYS: Final = np.array([feature.alarming == "both" for feature in FEATURES])
 
+LEAST_PACKETS: Final = 5.0
+LEAST_SENT: Final = 2_048.0
+"""What a container must send a second, in packets and bytes, for a ratio to mean something."""
+IDLE: Final = slice(len(MEASURED), None)
+"""The derived features: missing, they say that there was nothing to divide, which is no
+departure; a measured one that is missing may still be what it was."""
+
 _SENT, _RECEIVED = INDEX["network_transmit_bytes_per_s"], INDEX["network_receive_bytes_per_s"]
 _SENT_PACKETS = INDEX["network_transmit_packets_per_s"]
 
@@ -101,9 +108,9 @@ def measured(samples: Samples) -> Array:
     with np.errstate(invalid="ignore"):
         values[~((values >= 0.0) & (values < 1e18))] = np.nan
         sent, packets, received = values[_SENT], values[_SENT_PACKETS], values[_RECEIVED]
-        # The constants keep ratios of next to nothing near their usual value.
-        values[-2] = (sent + 2_000.0) / (packets + 10.0)
-        values[-1] = (sent + 2_048.0) / (received + 2_048.0)
+        # Of next to nothing no ratio can be told; the constants calm those of little.
+        values[-2] = np.where(packets >= LEAST_PACKETS, (sent + 2_000.0) / (packets + 10.0), np.nan)
+        values[-1] = np.where(sent >= LEAST_SENT, (sent + 2_048.0) / (received + 2_048.0), np.nan)
     return np.ascontiguousarray(values.T)
 
 

@@ -20,7 +20,7 @@ RECENT: Final = 3.0
 """Half-life of the smoothing of what is held against the slowest level."""
 HORIZONS: Final = len(HALF_LIVES)
 _CLIP: Final = 1.0
-_NEW_ROWS: Final = 3.0
+NEW_ROWS: Final = 3.0
 """At the start of a watch a level is worth so many rows: history may end long before."""
 _WEIGHTS: Final = (1.0 - 0.5 ** (1.0 / np.array(HALF_LIVES)))[:, None]
 _RECENT_WEIGHT: Final = 1.0 - 0.5 ** (1.0 / RECENT)
@@ -47,7 +47,7 @@ def settled(members: int, columns: int) -> Followed:
 def anew(followed: Followed) -> Followed:
     """The same levels as a first guess: the first rows may move them far."""
     recent = np.full_like(followed.recent, np.nan)
-    return Followed(followed.levels, recent, np.full(len(recent), _NEW_ROWS))
+    return Followed(followed.levels, recent, np.full(len(recent), NEW_ROWS))
 
 
 def follow(before: Followed, seen: Array) -> tuple[Followed, Array]:
@@ -78,3 +78,15 @@ def follow(before: Followed, seen: Array) -> tuple[Followed, Array]:
             step = np.where(void, 0.0, step)
         levels += step
     return Followed(levels, recent, count), off
+
+
+def arrived(after: Followed, seen: Array) -> Array:
+    """The departures by which a row came to these levels, near enough. ``seen``: (members,
+    columns), the row; the result (members, horizons, columns), finite: what is missing
+    departs from nothing.
+    """
+    left = seen[:, None] - after.levels
+    inside = left / (1.0 - _WEIGHTS)
+    off = np.where(np.abs(inside) <= _CLIP, inside, left + _WEIGHTS * _CLIP * np.sign(left))
+    off[:, -1] = after.recent - after.levels[:, -1]
+    return np.nan_to_num(off)

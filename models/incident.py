@@ -14,7 +14,7 @@ gives another incident.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -24,6 +24,7 @@ from models.records.order import Action, Check, Order, Outcome, Status
 from models.records.verdict import Family, Finding, Level, Reason
 
 MOST_REASONS: Final = 12
+MOST_FACTS: Final = 32
 MOST_SEEN: Final = 256
 MOST_SAID: Final = 24
 MOST_ACTS: Final = 24
@@ -97,9 +98,11 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class Incident:
     """``level`` is the highest so far, ``now`` the present one; ``reasons`` are those of the
-    highest. ``quiet_since_ns`` is 0 while the subject is not quiet. ``said`` are refusals
-    and remarks, newest last; ``seen`` the uids of what was taken in already. ``exhibits``
-    and ``head`` are where the chain of evidence stands, ``alerts`` how many were sent.
+    highest, ``facts`` and ``values`` what they rest on: keys of facts, and by feature the lowest
+    and highest value. ``quiet_since_ns`` is 0 while the subject is not quiet. ``said`` are
+    refusals and remarks, newest last; ``seen`` the uids of what was taken in already.
+    ``exhibits`` and ``head`` are where the chain of evidence stands, ``alerts`` how many were
+    sent.
     """
 
     uid: str
@@ -136,6 +139,8 @@ class Incident:
     exhibits: int = 0
     head: str = ""
     alerts: int = 0
+    facts: tuple[str, ...] = ()
+    values: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -219,7 +224,17 @@ def joined(incident: Incident, finding: Finding, now_ns: int) -> Incident:
         after, level=verdict.level, score=max(incident.score, verdict.score),
         families=families, model=verdict.model or incident.model,
         reasons=_reasons(verdict.reasons, incident.reasons),
+        facts=tuple(dict.fromkeys((*verdict.facts, *incident.facts)))[:MOST_FACTS],
+        values=_ends(incident.values, verdict.values),
     )  # fmt: skip  # as the fields lie
+
+
+def _ends(
+    before: dict[str, tuple[float, ...]], values: dict[str, float]
+) -> dict[str, tuple[float, ...]]:
+    """Lowest and highest of each feature."""
+    joint = {name: (*before.get(name, ()), value) for name, value in values.items()}
+    return {**before, **{name: (min(ends), max(ends)) for name, ends in joint.items()}}
 
 
 def _reasons(new: tuple[Reason, ...], old: tuple[Reason, ...]) -> tuple[Reason, ...]:

@@ -12,7 +12,7 @@ from models.detectors.rarity import PROOF, STRONG
 from models.features import Array
 from models.learning import veto
 from models.lineage import Case, Image, LineageState
-from models.pieces import Bench, facts, magnitudes
+from models.pieces import Bench, facts, magnitudes, onset
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
 from models.siblings import Weighed, share, weigh
 from models.verdict import Piece, level_of
@@ -58,14 +58,15 @@ def _judge(bench: Bench, subject: str, row: int, image: Image, evidence: Array |
     state, detection = bench.state, bench.detection
     case = state.cases.setdefault(subject, Case())
     pieces = [] if evidence is None else magnitudes(bench, case, row, image, evidence)
+    pieces += onset(bench, row, image)
     pieces += facts(bench, case, subject, row, image)
     level = level_of(pieces, bench.patience)
     if level.rank:
         case.held_ns[level.rank] = state.now_ns
     hold_ns = int(max(detection.hold_s, 12 * state.interval_s) * 1e9)
     held = max((r for r in range(1, 5) if state.now_ns - case.held_ns[r] < hold_ns), default=0)
-    if held >= Level.CORRUPTED.rank > case.level:
-        veto(state, image.name)
+    if held >= Level.CORRUPTED.rank and held > case.level:
+        veto(state, image.name, held)
     _say(bench, case, row, image, pieces, LEVELS[held], justified=level.rank >= held)
     if not (case.level or case.recents or case.past_ns or case.silent):
         del state.cases[subject]
@@ -107,7 +108,8 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
              families: tuple[Family, ...]) -> Verdict:  # fmt: skip  # two lines
     state, member = bench.state, bench.state.members.who[row]
     ordered = sorted(pieces, key=lambda p: (-p.grade, -p.reason.rarity, p.reason.text))
-    why = tuple(piece.reason for piece in _told(ordered))
+    told = _told(ordered)
+    why = tuple(piece.reason for piece in told)
     if not why:
         why = (Reason(Family.COVERAGE, Evidence.FACT, "nothing speaks against it any more"),)
     identity = "|".join((
@@ -121,8 +123,15 @@ def _verdict(bench: Bench, row: int, image: Image, pieces: list[Piece], level: L
         subject=member.subject, host=member.host,
         from_ns=state.now_ns - int(lasted_s * 1e9), at_ns=state.now_ns, level=level,
         score=_score(pieces), families=families, reasons=why, name=member.name,
-        model=bench.forest.trees.uid if bench.forest else "",
+        model=bench.forest.trees.uid if bench.forest else "", facts=_keys(ordered, told),
+        values={name: value for piece in ordered for name, value in piece.values.items()},
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _keys(pieces: list[Piece], told: list[Piece]) -> tuple[str, ...]:
+    """The facts among them, and the ports that went without saying."""
+    ports = [piece for piece in pieces if piece.kind == "port"][:_MOST_ALIKE]
+    return tuple(dict.fromkeys(piece.key for piece in (*told, *ports) if piece.key))
 
 
 def _told(pieces: list[Piece]) -> list[Piece]:

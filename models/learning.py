@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models import onset, rhythm
 from models.baseline import Block, fold, pooled
 from models.budget import allowed
 from models.detection import Detection
@@ -35,8 +36,11 @@ def meet_image(state: LineageState, name: str, at_ns: int) -> None:
     newest = max(known, key=lambda image: (image.first_ns, image.name), default=None)
     image = Image(name, at_ns)
     if newest is not None:
-        image.baseline, image.tail, image.line, image.lift = (
-            newest.baseline.inherited(), newest.tail, newest.line, newest.lift,
+        image.baseline, image.tail, image.line, image.lift, image.rhythm = (
+            newest.baseline.inherited(), newest.tail, newest.line, newest.lift, newest.rhythm,
+        )  # fmt: skip  # one thought
+        image.together, image.onset_tail, image.onset_lift = (
+            newest.together, newest.onset_tail, newest.onset_lift,
         )  # fmt: skip  # one thought
     state.images[name] = image
 
@@ -53,6 +57,7 @@ def close_block(state: LineageState, detection: Detection) -> None:
     for image in state.images.values():
         rows = _teachers(state, image, detection)
         _teach(state, image, rows, detection)
+        onset.learn(state, image, rows, detection)
         calm = [row for row in _rows_of(state, image) if not _involved(state, row)]
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
@@ -99,6 +104,7 @@ def _teachers(state: LineageState, image: Image, detection: Detection) -> Whole:
         row for row in _rows_of(state, image)
         if members.grid[row, COUNT].max() >= 2
         and members.peak[row] < near[row] and not _accused(state, row)
+        and members.who[row].subject not in state.lessons.barred
     ], np.int64)  # fmt: skip  # a condition a line
 
 
@@ -160,10 +166,15 @@ def learning(state: LineageState, detection: Detection) -> bool:
     return state.facts.total < detection.learn_container_blocks
 
 
-def veto(state: LineageState, image: str) -> None:
-    """An incident: what waited teaches nothing."""
-    if image in state.images:
-        state.images[image].pending = ()
+def veto(state: LineageState, image: str, level: int) -> None:
+    """An incident: what waited teaches nothing, and where it takes facts to explain it, what
+    was seen in it is no habit either.
+    """
+    known = state.images.get(image)
+    if known is not None:
+        known.pending = ()
+        if level >= Level.COMPROMISED.rank:
+            known.rhythm = rhythm.vetoed(known.rhythm, state.now_ns)
 
 
 def close_minute(state: LineageState, detection: Detection, model: str) -> list[Summary]:

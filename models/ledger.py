@@ -17,6 +17,7 @@ from models.policy import CONTAINING, Mode, Policy
 from models.records.codec import encode
 from models.records.control import Word
 from models.records.exhibit import Exhibit
+from models.records.lesson import Lesson
 from models.records.order import Action, Order, Submission
 
 SECOND_NS: Final = 10**9
@@ -45,7 +46,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Governed:
-    """What one record led to. Heads are to be signed, orders too."""
+    """What one record led to. Heads are to be signed, orders and lessons too."""
 
     state: GovernorState
     orders: tuple[Order, ...] = ()
@@ -54,6 +55,7 @@ class Governed:
     heads: tuple[Head, ...] = ()
     control: tuple[Control, ...] = ()
     notes: tuple[Note, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
 
 
 class Ledger:
@@ -68,6 +70,7 @@ class Ledger:
         self.over: dict[str, int] = dict(state.over)
         self.control: list[Control] = []
         self.notes: list[Note] = []
+        self.lessons: list[Lesson] = []
         self._told_ns = state.now_ns
         self._acted_ns = state.acted_ns
         self._orders: list[Order] = []
@@ -210,7 +213,7 @@ class Ledger:
         heads = [self._head(self.incidents[uid]) for uid in grown]
         return Governed(
             self.state(), tuple(self._orders), tuple(alerts), tuple(self._exhibits),
-            tuple(heads), tuple(self.control), tuple(self.notes),
+            tuple(heads), tuple(self.control), tuple(self.notes), tuple(self.lessons),
         )  # fmt: skip  # as the fields lie
 
     def _head(self, incident: Incident) -> Head:

@@ -12,10 +12,14 @@ import numpy as np
 
 from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
+from models.detectors.residual import Together
 from models.facts import Facts
 from models.features import SIZE, Array
+from models.following import HORIZONS
+from models.lessons import UNTAUGHT, Lessons
 from models.members import Members
 from models.records.verdict import Shadow
+from models.rhythm import Rhythm
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,24 @@ class Case:
         )  # fmt: skip  # short enough
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an image's baseline was before a person's ``lesson``, to go back to: also which
+    ``facts`` became normal by it, and how many ``trials`` it counted as.
+    """
+
+    lesson: str
+    baseline: Baseline
+    facts: tuple[str, ...]
+    trials: float
+
+
 def _sums() -> Array:
     return np.zeros((2, SIZE))
+
+
+def _together() -> Together:
+    return Together.guess(HORIZONS, SIZE)
 
 
 @dataclass(slots=True)
@@ -87,6 +107,13 @@ class Image:
     lasting: Array = field(default_factory=lambda: np.zeros(SIZE))
     shadow: Shadow | None = None
     """How a shadow model compares, in the open minute."""
+    rhythm: Rhythm = field(default_factory=dict)
+    """What it does at the same time every day; never written to, so copies share it."""
+    together: Together = field(default_factory=_together)
+    onset_tail: Tail = field(default_factory=Tail)
+    onset_lift: Lift = field(default_factory=Lift)
+    """What departs together in quiet times, and the line of models/onset.py."""
+    before: Before | None = None
 
     def copy(self) -> Image:
         return replace(self, starts=self.starts.copy())
@@ -115,6 +142,7 @@ class LineageState:
     members: Members = field(default_factory=Members)
     cases: dict[str, Case] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    lessons: Lessons = field(default_factory=lambda: UNTAUGHT)
 
     def copy(self) -> LineageState:
         return replace(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.baseline import CLIP
 from models.detection import Detection
 from models.detectors import distance
-from models.features import BOTH_WAYS, SIZE, Array, measured, transform
+from models.features import BOTH_WAYS, IDLE, SIZE, Array, measured, transform
 from models.lineage import Image, LineageState
 from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Members, Whole
 from models.records.telemetry import Batch
@@ -39,11 +39,15 @@ class Sorted:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a batch came to. ``off``: signed departures, (samples, features); ``shared``: what
-    siblings do, by image, those images that spoke.
+    """What a batch came to. ``seen``: the samples as detectors see them (NaN: no measurement)
+    and ``off``: signed departures, (samples, features); ``usual``: centre and scale of each
+    container, (containers, features) both; ``shared``: what siblings do, by image, those
+    images that spoke.
     """
 
     samples: Sorted
+    usual: tuple[Array, Array]
+    seen: Array
     off: Array
     shared: dict[str, Shared]
     duplicates: int
@@ -54,13 +58,15 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     samples, duplicates = _sorted(state, batch, detection)
     members, rows = state.members, samples.rows
     if not len(rows):
-        return Taken(samples, samples.values, {}, duplicates)
+        return Taken(samples, usual(state, rows), samples.values, samples.values, {}, duplicates)
     seen = transform(samples.values)
-    normal = _normal(state, rows)
+    normal = usual(state, rows)
     off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
     void = np.isnan(off)
     if void.any():
-        off = np.where(void, members.grid[rows, FAST][samples.of], off)
+        recent = members.grid[rows, FAST]
+        recent[:, IDLE] = 0.0
+        off = np.where(void, recent[samples.of], off)
     for channel, memory_s in ((FAST, detection.fast_s), (SLOW, detection.slow_s)):
         before = members.grid[rows, channel]
         members.grid[rows, channel] = remembered(before, off, samples, memory_s)
@@ -70,7 +76,8 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     _count_minute(state, samples)
     _awake(state, rows)
     images = dict.fromkeys(members.who[row].image for row in rows.tolist())
-    return Taken(samples, off, {name: share(state, name, detection) for name in images}, duplicates)
+    shares = {name: share(state, name, detection) for name in images}
+    return Taken(samples, normal, seen, off, shares, duplicates)
 
 
 def _sorted(state: LineageState, batch: Batch, detection: Detection) -> tuple[Sorted, int]:
@@ -118,7 +125,7 @@ def _passed_s(
     return np.minimum(passed, 2.0 * max(usual, batch.interval_s))
 
 
-def _normal(state: LineageState, rows: Whole) -> tuple[Array, Array]:
+def usual(state: LineageState, rows: Whole) -> tuple[Array, Array]:
     """Centre and scale for each of these members. Shapes (rows, features)."""
     members = state.members
     trust = members.trust()[rows][:, None]
@@ -180,7 +187,7 @@ def _add_up(members: Members, samples: Sorted, seen: Array, normal: tuple[Array,
 def _count_minute(state: LineageState, samples: Sorted) -> None:
     void = np.isnan(samples.values)
     amounts = np.where(void, 0.0, samples.values)
-    for image, mine in _by_image(state, samples.rows):
+    for image, mine in by_image(state, samples.rows):
         chosen = slice(None) if mine is None else mine[samples.of]
         some, none = amounts[chosen], void[chosen]
         image.sums = image.sums + np.array([some.sum(0), len(none) - none.sum(0)])
@@ -212,7 +219,7 @@ def deviations(state: LineageState, taken: Taken) -> Array:
     return out
 
 
-def _by_image(state: LineageState, rows: Whole) -> Iterator[tuple[Image, Flags | None]]:
+def by_image(state: LineageState, rows: Whole) -> Iterator[tuple[Image, Flags | None]]:
     """Each image of these members, and which of them run it (None: all)."""
     names = [state.members.who[row].image for row in rows.tolist()]
     different = sorted(set(names))

@@ -9,10 +9,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.budget import ACCOUNT, accounts
 from models.features import SIZE, Array
+from models.following import HORIZONS
 from models.records.telemetry import Member
 
 Whole = npt.NDArray[np.int64]
+Single = npt.NDArray[np.float32]
 
 LAST, LEVEL, FAST, SLOW = 0, 1, 2, 3
 SUM, SQUARES, HIGH, LOW, COUNT = 4, 5, 6, 7, 8
@@ -20,6 +23,16 @@ CHANNELS: Final = 9
 """Per container and feature: the last value; its own level above its image's; the recent
 and the lasting departure (in scales); and what the open block has summed up so far.
 """
+LEVELS: Final = slice(0, HORIZONS)
+RECENT, LOWEST, HIGHEST = range(HORIZONS, HORIZONS + 3)
+FOLLOWED: Final = HORIZONS + 3
+"""Per container and feature, for models/onset.py: the levels that follow it and what it was
+just like (models/following.py); the range it has shown, less its own level."""
+WORTH: Final = 0
+KNOWN: Final = slice(1, 1 + ACCOUNT)
+ACCOUNTS: Final = 1 + ACCOUNT
+"""Per container: how many rows its levels are worth, and its account (models/budget.py)."""
+_NOBODY: Final = np.concatenate([[0.0], accounts(1)[0]])
 
 
 @dataclass(slots=True)
@@ -29,6 +42,7 @@ class Members:
     ``grid``: ``(members, CHANNELS, features)``. ``last_ns``, ``since_ns``: the last sample,
     and the start (or restart, or first sight). ``taught``: blocks that taught its own level.
     ``peak``: the largest evidence in the open block. ``surprise``: the forest's, in nats.
+    ``followed``: ``(members, FOLLOWED, features)``. ``account``: ``(members, ACCOUNTS)``.
     """
 
     who: list[Member] = field(default_factory=list)
@@ -39,6 +53,8 @@ class Members:
     taught: Array = field(default_factory=lambda: np.empty(0))
     peak: Array = field(default_factory=lambda: np.empty(0))
     surprise: Array = field(default_factory=lambda: np.empty(0))
+    followed: Single = field(default_factory=lambda: np.empty((0, FOLLOWED, SIZE), np.float32))
+    account: Array = field(default_factory=lambda: np.empty((0, ACCOUNTS)))
 
     def __len__(self) -> int:
         return len(self.who)
@@ -47,6 +63,7 @@ class Members:
         return Members(
             self.who.copy(), self.rows.copy(), self.grid.copy(), self.last_ns.copy(),
             self.since_ns.copy(), self.taught.copy(), self.peak.copy(), self.surprise.copy(),
+            self.followed.copy(), self.account.copy(),
         )  # fmt: skip  # in the order of the class
 
     def met(self, members: Sequence[Member], at_ns: int) -> Whole:
@@ -78,12 +95,20 @@ class Members:
         self.taught, self.peak, self.surprise = (
             np.append(held, np.zeros(more)) for held in (self.taught, self.peak, self.surprise)
         )
+        self.follow_anew(more)
+
+    def follow_anew(self, more: int) -> None:
+        """Nothing has been followed yet of so many more members."""
+        anew = np.zeros((more, FOLLOWED, SIZE), np.float32)
+        self.followed = np.concatenate([self.followed, anew])
+        self.account = np.concatenate([self.account, np.tile(_NOBODY, (more, 1))])
 
     def _restart(self, row: int, member: Member, at_ns: int) -> None:
         """Start-up is no departure: what was recent is forgotten, its own level is kept."""
         self.since_ns[row] = member.started_ns or at_ns
         self.grid[row, (FAST, SLOW), :] = 0.0
         self.surprise[row] = 0.0
+        self.account[row] = _NOBODY
         if self.who[row].image != member.image:
             self.grid[row, LEVEL] = 0.0
             self.taught[row] = 0.0
@@ -96,6 +121,7 @@ class Members:
         self.last_ns, self.since_ns = self.last_ns[rows], self.since_ns[rows]
         self.taught, self.peak = self.taught[rows], self.peak[rows]
         self.surprise = self.surprise[rows]
+        self.followed, self.account = self.followed[rows], self.account[rows]
 
     def trust(self) -> Array:
         """How far a container's own level is known, 0 to 1. Shape (members,)."""

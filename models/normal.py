@@ -12,24 +12,12 @@ from models.features import FEATURES, NOISE
 from models.learning import learned
 from models.lineage import Image, LineageState
 from models.reasons import restored
+from models.records.lesson import Usual
+
+__all__ = ["Change", "Normal", "Usual", "differences", "normal"]
 
 MATERIAL: Final = 2.0
 """Deviations of the older version by which a level must differ to be worth a line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usual:
-    """What is usual of one feature, in its unit. ``blocks``: how many stretches of about ten
-    samples a container spoke of it; ``deviation``: one, as a share of the usual value.
-    """
-
-    feature: str
-    unit: str
-    usual: float
-    low: float
-    high: float
-    deviation: float
-    blocks: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from models import reasons
+from models import reasons, rhythm
 from models.contract import HOST_PREFIX
 from models.detection import Detection
 from models.detectors import distance, drip
 from models.detectors.base import score
 from models.detectors.forest import Forest
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
-from models.features import FAMILIES, INDEX, SIZE, Array
+from models.features import BOTH_WAYS, FAMILIES, FEATURES, INDEX, NAMES, SIZE, Array
 from models.learning import learning
 from models.lineage import Case, Image, LineageState, Recent
 from models.magnitudes import own_level
 from models.members import FAST, LAST, LEVEL, SLOW
+from models.onset import Onset
 from models.records.verdict import Evidence, Family, Finding, Reason, Verdict
 from models.siblings import share
 from models.sightings import siblings
@@ -38,6 +41,8 @@ _LEANS: Final = 0.75
 """Share of the line that is enough where a fact agrees for a while: each alone is too weak to
 speak, both by chance at once is rarer still.
 """
+_ON_ITS_WAY: Final = 0.3
+"""Share of the line from which a feature is told beside the one that leads its family."""
 _SCAN_PAIRS: Final = 10
 _CLOSED: Final = frozenset({"in", "file", "coverage"})
 """Kinds of facts that never agree with another: too common to be more than a word."""
@@ -64,13 +69,16 @@ class Bench:
     arrived_ns: int
     forest: Forest | None
     said: Said
+    onsets: Mapping[int, Onset] = field(default_factory=dict)
+    """What sets in just now, by row of the state's members."""
 
     @property
     def patience(self) -> Patience:
         settings = self.detection
         return Patience(
-            settings.memory_sustained_s, settings.resource_sustained_s, settings.other_sustained_s
-        )
+            settings.memory_sustained_s, settings.resource_sustained_s,
+            max(settings.other_sustained_s, 2.0 * self.state.interval_s),
+        )  # fmt: skip  # short enough
 
 
 def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array) -> list[Piece]:
@@ -87,14 +95,50 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
         excused = _excused(bench, row, image, family, evidence)
         reason = _reason(bench, row, image, at, score(share), lasted_s)
+        if not excused and past_s is not None:
+            days = _habit(bench, case, row, image, at, past_s)
+            if days:
+                excused = True
+                reason = replace(
+                    reason, text=f"{reason.text}; as at this time on {days} days before"
+                )
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
-        alone = family is not Family.RESOURCE or _settled(bench, row, image, at)
+        alone = _beyond(bench, row, image, at) and (
+            family is not Family.RESOURCE or _settled(bench, row, image, at)
+        )
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
             alone=alone, old=past_s is None, leaning=past_s is None,
+            values=_values(bench, row, features, evidence, image.line),
         ))  # fmt: skip  # short enough
     return pieces
+
+
+def _values(
+    bench: Bench, row: int, features: npt.NDArray[np.int64], evidence: Array, line: float
+) -> dict[str, float]:
+    """What a family's features measured, as far as they are on their way to the line: those
+    that a person speaks of who calls it a false alarm.
+    """
+    near = features[evidence[features] >= _ON_ITS_WAY * line].tolist()
+    last = bench.state.members.grid[row, LAST]
+    return {NAMES[at]: reasons.restored(at, float(last[at]))[0]
+            for at in near if np.isfinite(last[at])}  # fmt: skip  # one condition
+
+
+def onset(bench: Bench, row: int, image: Image) -> list[Piece]:
+    """What sets in just now: a word, whatever it is."""
+    found = bench.onsets.get(row)
+    if found is None:
+        return []
+    reason = reasons.onset(
+        found.beyond, found.features, found.values, found.before,
+        _siblings(bench, row, image, found.features[0]),
+    )  # fmt: skip  # short enough
+    return [Piece(
+        reason.family, Evidence.MAGNITUDE, WEAK, reason, open=False, alone=False, leaning=True
+    )]  # fmt: skip  # short enough
 
 
 def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) -> float | None:
@@ -107,16 +151,41 @@ def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) ->
     return (bench.state.now_ns - case.past_ns.setdefault(str(name), bench.state.now_ns)) / 1e9
 
 
+def _beyond(bench: Bench, row: int, image: Image, at: int) -> bool:
+    """Whether it is clearly outside what was ever usual: what is inside, however rare, speaks
+    only together with something else.
+    """
+    members, base = bench.state.members, image.baseline
+    own = members.grid[row, LAST, at] - _level(bench, row, at)
+    past = max(own - base.high[at], base.low[at] - own if BOTH_WAYS[at] else -np.inf)
+    return bool(past >= bench.detection.material)
+
+
 def _settled(bench: Bench, row: int, image: Image, at: int) -> bool:
-    """Whether a resource may condemn alone: much is known of it, and it is clearly more than
-    was ever usual. Being throttled is a limit that works, no fault.
+    """Whether a resource may condemn alone: its container is no longer new, nor is what is
+    known of it. Being throttled is a limit that works, no fault.
     """
     members, detection = bench.state.members, bench.detection
-    beyond = members.grid[row, LAST, at] - image.baseline.high[at] - _level(bench, row, at)
-    if at == _THROTTLED or not beyond >= detection.material:
+    if at == _THROTTLED:
         return False
     old = members.last_ns[row] - members.since_ns[row] >= detection.settle_s * 1e9
     return bool(old and image.baseline.blocks[at] >= detection.settle_blocks)
+
+
+def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: float) -> int:
+    """On how many days before it did the same at this time; 0 for none to speak of. Remembers
+    that it did so today, unless a fact says that this is more than work.
+    """
+    state = bench.state
+    own = float(state.members.grid[row, LAST, at]) - _level(bench, row, at)
+    if own <= image.baseline.high[at]:
+        return 0
+    feature = FEATURES[at].name
+    days = rhythm.usual(image.rhythm, feature, state.now_ns, own)
+    barred = state.members.who[row].subject in state.lessons.barred
+    if past_s >= bench.patience.other_s and not case.recents and not barred:
+        image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
+    return days
 
 
 def _boosted(bench: Bench, row: int, evidence: Array) -> float:
@@ -176,14 +245,19 @@ def _reason(
     members, base = bench.state.members, image.baseline
     level = _level(bench, row, at)
     fast, slow = float(members.grid[row, FAST, at]), float(members.grid[row, SLOW, at])
-    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
-    recent = members.grid[rows, FAST]
-    shared = float(distance.shared(recent)[0][rows.index(row), at])
     return reasons.magnitude(
         at, float(members.grid[row, LAST, at]), float(base.low[at]) + level,
-        float(base.high[at]) + level, reasons.others(len(rows) - 1, shared), rarity, lasted_s,
+        float(base.high[at]) + level, _siblings(bench, row, image, at), rarity, lasted_s,
         rising=fast > 1.1 * slow > 0.0,
     )  # fmt: skip  # one argument a line tells no more
+
+
+def _siblings(bench: Bench, row: int, image: Image, at: int) -> str:
+    """What the others of the image do in that feature."""
+    members = bench.state.members
+    rows = [r for r, who in enumerate(members.who) if who.image == image.name]
+    shared = float(distance.shared(members.grid[rows, FAST])[0][rows.index(row), at])
+    return reasons.others(len(rows) - 1, shared)
 
 
 def _level(bench: Bench, row: int, at: int) -> float:
@@ -203,7 +277,7 @@ def facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> lis
         if passed_s > kept_s or (kind not in _OWN and _dull(bench, key, subject)):
             del case.recents[key]
         elif passed_s <= speaks_s:
-            pieces.append(_piece(bench, image, kind, recent))
+            pieces.append(_piece(bench, image, key, recent))
             if kind in STRANGERS:
                 peers.append((kind, recent))
     if peers and not _learning(bench, image) and not learning(state, detection):
@@ -218,8 +292,9 @@ def _dull(bench: Bench, key: str, subject: str) -> bool:
     return state.facts.rarity(key, subject, siblings(state)) < detection.rare
 
 
-def _piece(bench: Bench, image: Image, kind: str, recent: Recent) -> Piece:
+def _piece(bench: Bench, image: Image, key: str, recent: Recent) -> Piece:
     now_ns, proof = bench.state.now_ns, recent.grade >= PROOF
+    kind = key.partition(" ")[0]
     unsure = not proof and recent.family != Family.RESOURCE and (
         _learning(bench, image) or learning(bench.state, bench.detection)
     )  # fmt: skip  # reads as it is said
@@ -234,7 +309,7 @@ def _piece(bench: Bench, image: Image, kind: str, recent: Recent) -> Piece:
         family, Evidence.PROOF if proof else Evidence.FACT, WEAK if unsure else recent.grade,
         reason, kind, (recent.last_ns - recent.first_ns) / 1e9,
         open=not unsure and kind not in _CLOSED,
-        old=not proof and now_ns - recent.first_ns > bench.detection.fact_s * 1e9,
+        old=not proof and now_ns - recent.first_ns > bench.detection.fact_s * 1e9, key=key,
     )  # fmt: skip  # one argument a line tells no more
 
 

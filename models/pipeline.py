@@ -7,12 +7,12 @@ their order alone: however the log is cut into calls, they are the same, bit for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from models import magnitudes
+from models import magnitudes, onset
 from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
@@ -29,12 +29,14 @@ from models.learning import (
 from models.lineage import LineageState
 from models.magnitudes import Taken, remembered, take
 from models.pieces import Bench, Said
+from models.records.lesson import Lesson
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
 from models.shadow import tally
 from models.siblings import Weighed, weigh
 from models.sightings import notice
 from models.silence import next_silence_ns, silent
+from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
@@ -47,7 +49,7 @@ class Arrival:
     """
 
     group: str
-    record: Batch | Sightings | Tick
+    record: Batch | Sightings | Tick | Lesson
     arrived_ns: int
 
 
@@ -104,7 +106,7 @@ class Core:
     detection: Detection = field(default_factory=Detection)
 
 
-def check_arrival(record: Batch | Sightings | Tick, arrived_ns: int) -> None:
+def check_arrival(record: Batch | Sightings | Tick | Lesson, arrived_ns: int) -> None:
     """Refuse what claims to be from the future; call it before judging.
 
     Raises: MalformedRecord("misdated") beyond five minutes after its arrival.
@@ -159,6 +161,7 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
     _enter(state, batch)
+    begin(state, state.now_ns)
     return magnitudes.deviations(state, take(state, batch, (core or Core()).detection))
 
 
@@ -168,6 +171,7 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
         record = arrival.record
         if isinstance(record, Batch):
             _enter(state, record)
+            begin(state, state.now_ns)
             taken.append(take(state, record, core.detection))
         else:
             taken.append(None)
@@ -217,7 +221,7 @@ def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
 
 
 def _enter(state: LineageState, record: Batch | Sightings) -> None:
-    if not state.scope:
+    if not state.block_ns:
         state.scope, state.lineage, state.role = record.scope, record.lineage, record.role
         state.block_ns = record.at_ns
         state.minute_ns = record.at_ns - record.at_ns % MINUTE_NS
@@ -239,13 +243,17 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
     if taken is not None:
         judged.duplicates += taken.duplicates
         _judge_batch(bench, taken, surprise)
+    elif isinstance(record, Lesson):
+        hear(state, record)
     elif isinstance(record, Sightings):
         _enter(state, record)
+        begin(state, state.now_ns)
         touched = notice(state, record, detection)
         if touched:
             judge_members(bench, touched, {})
     else:
         state.now_ns = max(state.now_ns, record.at_ns)
+        begin(state, state.now_ns)
         judge_members(bench, silent(state, detection), {})
     judged.summaries += _pass_time(state, detection, model)
 
@@ -264,8 +272,10 @@ def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
         image = state.images[name]
         weighed[name] = weigh(state, image, shared, bench.detection)
         subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
+    onsets = onset.judged(state, taken, bench.detection)
+    subjects += [state.members.who[row].subject for row in onsets]
     if subjects or state.cases:
-        judge_members(bench, subjects, weighed)
+        judge_members(replace(bench, onsets=onsets), subjects, weighed)
 
 
 def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Summary]:
@@ -281,6 +291,7 @@ def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Su
         state.block_ns + block_ns,
         state.minute_ns + MINUTE_NS,
         next_silence_ns(state, detection),
+        state.lessons.next_ns,
     ]
     if any(case.level > Level.QUIET.rank for case in state.cases.values()):
         due.append(state.now_ns + _LOOK_NS)

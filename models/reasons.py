@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from models.detectors.base import score
 from models.features import FEATURES, Array, restore
 from models.records.verdict import Evidence, Family, Reason
 
@@ -50,6 +52,24 @@ def magnitude(at: int, value: float, low: float, high: float, siblings: str, rar
     return Reason(
         feature.family, Evidence.MAGNITUDE, text, feature.name, now, least, most, rarity, siblings
     )
+
+
+def onset(beyond: float, features: Sequence[int], values: Sequence[float],
+          before: Sequence[float], siblings: str) -> Reason:  # fmt: skip  # two lines
+    """Something that sets in: what changed most, and what it was just before. ``beyond``: how
+    far past the line, in excesses of its tail.
+    """
+    changes = []
+    for at, value, was in zip(features, values, before, strict=True):
+        now, then = (amount(one, FEATURES[at].unit) for one in restored(at, value, was))
+        changes.append(f"{FEATURES[at].says} {now}, just before about {then}")
+    text = f"all at once: {'; '.join(changes)}; {siblings}"
+    first = FEATURES[features[0]]
+    (value,) = restored(features[0], values[0])
+    return Reason(
+        first.family, Evidence.MAGNITUDE, text, first.name, value,
+        rarity=score(1.0 + max(beyond, 0.0) / 4.0), siblings=siblings,
+    )  # fmt: skip  # short enough
 
 
 def forest(surprise: float, shares: Array) -> str:

@@ -48,6 +48,13 @@ class Scale:
         """
         return np.asarray(np.arcsinh((rows - self.location) / self.spread))
 
+    def restored(self, seen: Array, member: int) -> Array:
+        """The inverse of :meth:`seen` for rows ``(rows, columns)`` of one member, whose own
+        spread it takes where members have different ones.
+        """
+        spread = np.broadcast_to(self.spread, self.location.shape)[member]
+        return np.asarray(np.sinh(np.clip(seen, -40.0, 40.0)) * spread + self.location[member])
+
 
 def learned(histories: Sequence[Array]) -> Scale:
     """Location of each member, spread of all. Each history is ``(rows, columns)``, NaN where

@@ -14,6 +14,10 @@ SECRET_NAMES: Final = frozenset({"password"})
 """Settings whose value is never shown: not by ``config show``, not in an error."""
 
 
+ANONYMOUS: Final = "User:ANONYMOUS"
+"""Whom a broker takes a client for that says nothing of itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kafka:
     """How to reach Kafka. The words are librdkafka's, dots replaced by underscores."""
@@ -67,6 +71,16 @@ class Kafka:
     def uses_ssl(self) -> bool:
         return self.security_protocol.endswith("ssl")
 
+    @property
+    def principal(self) -> str:
+        """Whom the broker takes us for, in the words of its access lists.
+
+        >>> Kafka().principal
+        'User:ANONYMOUS'
+        """
+        certificate = str(self.certificate_file or "") if self.uses_ssl else ""
+        return _principal(self.username if self.uses_sasl else "", certificate)
+
     def secret(self) -> str:
         """The password, wherever it lies. Raises: OSError when its file can't be read."""
         if self.password_file is not None:
@@ -97,6 +111,21 @@ class Kafka:
             }
             config |= {name: str(path) for name, path in files.items() if path}
         return config
+
+
+def principal_of(config: Mapping[str, Any]) -> str:
+    """The same of what :meth:`Kafka.librdkafka` gave.
+
+    >>> principal_of(Kafka().librdkafka())
+    'User:ANONYMOUS'
+    """
+    return _principal(config.get("sasl.username", ""), config.get("ssl.certificate.location", ""))
+
+
+def _principal(username: str, certificate: str) -> str:
+    if username:
+        return f"User:{username}"
+    return f"the subject of {certificate}" if certificate else ANONYMOUS
 
 
 def _is_address(text: str) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 from models.detection import Detection
 from models.detectors import distance
 from models.features import SIZE, Array
+from models.lessons import calmed
 from models.lineage import Image, LineageState
-from models.members import FAST, SLOW, Whole
+from models.members import FAST, LAST, SLOW, Whole
 
 ODD: Final = 0.6
 """Share of the line from which a container is too odd to learn from."""
@@ -68,9 +69,12 @@ def weigh(state: LineageState, image: Image, shared: Shared, detection: Detectio
     rows, base = shared.rows, image.baseline
     evidence, lasting = distance.evidence(shared.off, shared.up, shared.down, base.lasting_scale)
     if len(rows):
+        odd = evidence.max(axis=1)
+        if state.lessons.spans:
+            evidence = calmed(evidence, state.members.grid[rows, LAST], state.lessons)
         peak = evidence.max(axis=1)
         state.members.peak[rows] = np.maximum(state.members.peak[rows], peak)
-        calm = peak < ODD * image.line
+        calm = odd < ODD * image.line
         if calm.any():
             image.lasting = np.maximum(image.lasting, lasting[calm].max(axis=0))
         image.load = max(image.load, float(peak.max()) / image.line)

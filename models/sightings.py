@@ -53,9 +53,11 @@ def _noticed(state: LineageState, seen: Observation, member: Member,
         text = f"we see less of it: {fact.problem} {fact.detail}".rstrip()
         told = Told(f"coverage {fact.problem}", Family.COVERAGE, WEAK, text)
         return not fact.until_ns and _note(state, seen, told, 1.0)
-    rare = False
+    rare, dismissed = False, False
     for told in rarity.told(fact):
-        if state.facts.normal(told.key):
+        # A port was dismissed with the peer that it belongs to, not by itself.
+        dismissed = told.key in state.facts.dismissed or (dismissed and told.key[:5] == "port ")
+        if dismissed or state.facts.normal(told.key):
             state.facts.sight(told.key, subject)
         else:
             rare |= _new(state, seen, told, detection)
@@ -67,7 +69,7 @@ def _new(state: LineageState, seen: Observation, told: Told, detection: Detectio
     facts, subject = state.facts, seen.subject
     case = state.cases.get(subject)
     rare = facts.rarity(told.key, subject, siblings(state))
-    if case is None or case.level < Level.SUSPECT.rank:
+    if (case is None or case.level < Level.SUSPECT.rank) and subject not in state.lessons.barred:
         facts.sight(told.key, subject)
     if learning(state, detection) and not isinstance(seen.fact, Exec):
         return False

@@ -7,9 +7,10 @@ more (or others) takes what it knows; a new feature starts cold.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +18,19 @@ import orjson
 
 from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
+from models.detectors.residual import GUESS_ROWS, Together
 from models.errors import MalformedRecord
 from models.facts import Facts, Seen
 from models.features import NAMES, SIZE, Array
-from models.lineage import Case, Image, LineageState, Recent
+from models.following import HORIZONS
+from models.lessons import Lessons
+from models.lineage import Before, Case, Image, LineageState, Recent
 from models.members import CHANNELS, HIGH, LAST, LOW, Members
+from models.records.codec import decode, encode
+from models.records.lesson import Lesson
 from models.records.telemetry import Member
 from models.records.verdict import Shadow
+from models.rhythm import Rhythm
 
 __all__ = ["FORMAT", "LineageState", "pack", "unpack"]
 
@@ -31,6 +38,7 @@ FORMAT: Final = 1
 CHUNK: Final = 64
 FACTS_A_ROW: Final = 256
 _LENGTH: Final = struct.Struct("<I")
+_NAMED: Final = orjson.Fragment(orjson.dumps(NAMES))
 _BASELINE: Final = ("location", "within", "between", "low", "high", "lasting", "blocks")
 _BLOCK: Final = ("location", "within", "between", "low", "high", "lasting")
 _COLD: Final = {"location": np.nan, "within": np.nan, "low": np.nan, "high": np.nan}
@@ -41,7 +49,8 @@ _PLAIN: Final = (
 
 
 def pack(state: LineageState) -> dict[str, bytes]:
-    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts).
+    """Row name → body: ``l``, ``b/IMAGE``, ``c/N`` (up to 64 containers), ``f/N`` (facts),
+    ``t/N`` (what people taught) and ``u/IMAGE`` (what was there before, to go back to).
 
     A row whose bytes are as before need not be written again.
     """
@@ -52,6 +61,13 @@ def pack(state: LineageState) -> dict[str, bytes]:
     seen = list(state.facts.seen.items())
     for start in range(0, len(seen), FACTS_A_ROW):
         rows[f"f/{start // FACTS_A_ROW}"] = _seen(seen[start : start + FACTS_A_ROW])
+    for at, lesson in enumerate((*state.lessons.waiting, *state.lessons.held)):
+        waits = at < len(state.lessons.waiting)
+        rows[f"t/{at}"] = _sealed({"waits": waits, "lesson": encode(lesson).decode()})
+    rows |= {
+        f"u/{name}": _before(image.before)
+        for name, image in state.images.items() if image.before is not None
+    }  # fmt: skip  # one condition
     return rows
 
 
@@ -63,7 +79,8 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
     """
     name = "l"
     try:
-        state = _lineage_from(*_opened(rows["l"]))
+        whole, arrays = _opened(rows["l"])
+        state = _lineage_from(whole, arrays)
         for name in sorted((row for row in rows if row[:2] == "b/"), key=_natural):
             image = _image_from(*_opened(rows[name]))
             _hold_minute(image, state)
@@ -74,8 +91,13 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
         for name in sorted((row for row in rows if row[:2] == "f/"), key=_natural):
             seen |= _seen_from(_opened(rows[name])[0])
         state.facts.seen = seen
+        state.lessons = _lessons_from(rows)
+        state.facts.dismissed = state.lessons.dismissed
+        state.facts.condemned = state.lessons.condemned
+        for name in sorted(row for row in rows if row[:2] == "u/"):
+            state.images[name[2:]].before = _before_from(*_opened(rows[name]))
         name = "l"
-        _in_order(state, _opened(rows["l"])[0])
+        _in_order(state, whole)
     except MalformedRecord as problem:
         raise problem.under(name) from problem
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, struct.error) as bad:
@@ -83,18 +105,35 @@ def unpack(rows: Mapping[str, bytes]) -> LineageState:
     return state
 
 
+def _lessons_from(rows: Mapping[str, bytes]) -> Lessons:
+    names = sorted((row for row in rows if row[:2] == "t/"), key=_natural)
+    found = [_opened(rows[name])[0] for name in names]
+    lessons = [(one["waits"], decode(Lesson, one["lesson"].encode())) for one in found]
+    return Lessons(
+        tuple(lesson for waits, lesson in lessons if waits),
+        tuple(lesson for waits, lesson in lessons if not waits),
+    )
+
+
 def _natural(row: str) -> tuple[int, str]:
     number = row[2:]
     return (int(number), "") if number.isdigit() else (0, number)
 
 
+def _narrow(array: Any) -> Any:
+    """In half the room where nothing is lost by it."""
+    if array.dtype != np.float64:
+        return array
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    return single if np.array_equal(single, array, equal_nan=True) else array
+
+
 def _sealed(header: dict[str, Any], *arrays: Any) -> bytes:
-    shapes = [[array.dtype.str, list(array.shape)] for array in arrays]
-    whole = {"v": FORMAT, "features": NAMES, "arrays": shapes, **header}
-    body = orjson.dumps(whole)
-    return b"".join(
-        [_LENGTH.pack(len(body)), body, *(np.ascontiguousarray(a).tobytes() for a in arrays)]
-    )
+    narrow = [_narrow(array) for array in arrays]
+    shapes = [[array.dtype.str, array.shape] for array in narrow]
+    body = orjson.dumps({"v": FORMAT, "features": _NAMED, "arrays": shapes, **header})
+    return b"".join([_LENGTH.pack(len(body)), body, *(array.tobytes() for array in narrow)])
 
 
 def _opened(row: bytes) -> tuple[dict[str, Any], list[Any]]:
@@ -105,12 +144,12 @@ def _opened(row: bytes) -> tuple[dict[str, Any], list[Any]]:
         raise MalformedRecord("unknown-schema", problem, "v")
     arrays, at = [], _LENGTH.size + length
     for dtype, shape in header["arrays"]:
-        if dtype not in ("<f8", "<i8"):
+        if dtype not in ("<f8", "<f4", "<i8"):
             raise MalformedRecord("mistyped", f"an array of {dtype!r}", "arrays")
-        count = int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(row, np.dtype(dtype), count, at).reshape(shape).copy()
-        arrays.append(array)
+        count = math.prod(shape)
+        array = np.frombuffer(row, np.dtype(dtype), count, at).reshape(shape)
         at += array.nbytes
+        arrays.append(array.astype(np.float64) if dtype == "<f4" else array.copy())
     if at != len(row):
         raise MalformedRecord("mistyped", f"{len(row) - at} bytes too many", "arrays")
     return header, arrays
@@ -137,6 +176,8 @@ def _lineage(state: LineageState) -> bytes:
         "trials": facts.trials, "singles": facts.singles, "lost": facts.lost,
         "total": facts.total, "learned_ns": facts.learned_ns,
         "minutes": {i.name: [i.samples, i.load] for i in state.images.values()},
+        "onsets": {i.name: [*astuple(i.onset_tail), *astuple(i.onset_lift)]
+                   for i in state.images.values()},
     }  # fmt: skip  # a table
     shadows = {i.name: asdict(i.shadow) for i in state.images.values() if i.shadow is not None}
     header |= {"shadows": shadows} if shadows else {}
@@ -155,6 +196,9 @@ def _lineage_from(header: dict[str, Any], arrays: list[Any]) -> LineageState:
     for at, name in enumerate(header["images"]):
         image = Image(name, 0, sums=sums[at, :2].copy(), lasting=sums[at, 2].copy())
         image.samples, image.load = header["minutes"][name]
+        if name in header.get("onsets", {}):
+            high, excess, blocks, height, ahead = header["onsets"][name]
+            image.onset_tail, image.onset_lift = Tail(high, excess, blocks), Lift(height, ahead)
         shadow = header.get("shadows", {}).get(name)
         image.shadow = Shadow(**shadow) if shadow is not None else None
         state.images[name] = image
@@ -167,6 +211,7 @@ def _hold_minute(image: Image, state: LineageState) -> None:
     if open_ is not None:
         image.sums, image.samples, image.load = open_.sums, open_.samples, open_.load
         image.lasting, image.shadow = open_.lasting, open_.shadow
+        image.onset_tail, image.onset_lift = open_.onset_tail, open_.onset_lift
 
 
 def _in_order(state: LineageState, header: dict[str, Any]) -> None:
@@ -178,32 +223,79 @@ def _image(image: Image) -> bytes:
     base = image.baseline
     header = {
         "name": image.name, "first_ns": image.first_ns, "line": image.line,
-        "container_blocks": base.container_blocks, "tail": asdict(image.tail),
-        "lift": asdict(image.lift), "starts": image.starts,
+        "container_blocks": base.container_blocks, "tail": _named(image.tail, _TAIL),
+        "lift": _named(image.lift, _LIFT), "starts": image.starts,
         "pending": [[block.end_ns, block.containers] for block in image.pending],
+        "rhythm": image.rhythm, "together": image.together.rows,
     }  # fmt: skip  # a table
     pending = [[getattr(block, name) for name in _BLOCK] for block in image.pending]
     return _sealed(
         header, np.array([getattr(base, name) for name in _BASELINE]),
-        np.array(pending).reshape(-1, len(_BLOCK), SIZE),
+        np.array(pending).reshape(-1, len(_BLOCK), SIZE), _lower(image.together),
     )  # fmt: skip  # short enough
 
 
-def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
+_LOWER: Final = np.tril_indices(SIZE)
+
+
+def _lower(together: Together) -> Array:
+    """Each horizon's triangle, which says all; ``(horizons, features (features + 1) / 2)``."""
+    if together.rows == GUESS_ROWS:
+        return np.empty((0, len(_LOWER[0])))
+    return together.moments[:, _LOWER[0], _LOWER[1]]
+
+
+def _together(header: dict[str, Any], arrays: list[Any]) -> Together:
+    """What departs together; learned anew where it speaks of other features."""
+    if len(arrays) < 3 or not len(arrays[2]) or tuple(header["features"]) != NAMES:
+        return Together.guess(HORIZONS, SIZE)
+    moments = np.zeros((len(arrays[2]), SIZE, SIZE))
+    moments[:, _LOWER[0], _LOWER[1]] = moments[:, _LOWER[1], _LOWER[0]] = arrays[2]
+    return Together(moments, float(header["together"]))
+
+
+def _before(before: Before) -> bytes:
+    base = before.baseline
+    header = {
+        "lesson": before.lesson, "facts": before.facts, "trials": before.trials,
+        "container_blocks": base.container_blocks,
+    }  # fmt: skip  # a table
+    return _sealed(header, np.array([getattr(base, name) for name in _BASELINE]))
+
+
+def _before_from(header: dict[str, Any], arrays: list[Any]) -> Before:
+    return Before(
+        header["lesson"], _baseline_from(header, arrays[0]), tuple(header["facts"]),
+        header["trials"],
+    )  # fmt: skip  # in the order of the class
+
+
+def _baseline_from(header: dict[str, Any], rows: Array) -> Baseline:
     known = {
-        name: _aligned(header, arrays[0][at], _COLD.get(name, 0.0))
-        for at, name in enumerate(_BASELINE)
+        name: _aligned(header, rows[at], _COLD.get(name, 0.0)) for at, name in enumerate(_BASELINE)
     }
+    return Baseline(**known, container_blocks=header["container_blocks"])
+
+
+def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
     blocks = [
         Block(end_ns=end_ns, **_block(header, arrays[1][at]), containers=containers)
         for at, (end_ns, containers) in enumerate(header["pending"])
     ]
     return Image(
         header["name"], header["first_ns"],
-        Baseline(**known, container_blocks=header["container_blocks"]), tuple(blocks),
+        _baseline_from(header, arrays[0]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
         line=header["line"], lift=Lift(**header.get("lift", {})),
+        rhythm=_rhythm(header.get("rhythm", {})), together=_together(header, arrays),
     )  # fmt: skip  # in the order of the class
+
+
+def _rhythm(header: dict[str, Any]) -> Rhythm:
+    return {
+        key: tuple((int(at_ns), float(height)) for at_ns, height in beats)
+        for key, beats in header.items()
+    }
 
 
 def _block(header: dict[str, Any], arrays: Array) -> dict[str, Array]:
@@ -216,10 +308,11 @@ def _chunk(state: LineageState, start: int) -> bytes:
     members, part = state.members, slice(start, start + CHUNK)
     who = members.who[part]
     cases = {m.subject: _case(state.cases[m.subject]) for m in who if m.subject in state.cases}
-    header = {"who": [list(asdict(member).values()) for member in who], "cases": cases}
+    header = {"who": [_values(member, _MEMBER) for member in who], "cases": cases}
     return _sealed(
-        header, members.grid[part], np.stack([members.last_ns[part], members.since_ns[part]]),
-        np.stack([members.taught[part], members.peak[part], members.surprise[part]]),
+        header, members.grid[part], np.array([members.last_ns[part], members.since_ns[part]]),
+        np.array([members.taught[part], members.peak[part], members.surprise[part]]),
+        members.followed[part], members.account[part],
     )  # fmt: skip  # short enough
 
 
@@ -240,12 +333,16 @@ def _chunk_into(state: LineageState, header: dict[str, Any], arrays: list[Any]) 
     members.taught = np.append(members.taught, arrays[2][0])
     members.peak = np.append(members.peak, arrays[2][1])
     members.surprise = np.append(members.surprise, arrays[2][2])
+    members.follow_anew(len(who))
+    if len(arrays) > 4 and tuple(header["features"]) == NAMES:
+        members.followed[-len(who) :], members.account[-len(who) :] = arrays[3], arrays[4]
     for subject, case in header["cases"].items():
         state.cases[subject] = _case_from(case)
 
 
-_RECENT: Final = tuple(field.name for field in fields(Recent))
-_SEEN: Final = tuple(field.name for field in fields(Seen))
+_RECENT, _SEEN, _MEMBER, _TAIL, _LIFT = (
+    tuple(field.name for field in fields(kind)) for kind in (Recent, Seen, Member, Tail, Lift)
+)
 
 
 def _case(case: Case) -> dict[str, Any]:
@@ -260,7 +357,12 @@ def _case_from(case: dict[str, Any]) -> Case:
 
 
 def _values(record: Any, names: tuple[str, ...]) -> list[Any]:
+    """As a list: ``dataclasses.asdict`` takes five times as long, for every state written."""
     return [getattr(record, name) for name in names]
+
+
+def _named(record: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}
 
 
 def _seen(items: list[tuple[str, Seen]]) -> bytes:

@@ -7,7 +7,7 @@ are merely new do not either. It takes a magnitude and a fact that agree, or a p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.detectors.rarity import PROOF, STRANGERS, STRONG, WEAK
 from models.records.verdict import Evidence, Family, Level, Reason
@@ -21,7 +21,8 @@ class Piece:
     is excused (starting, still learning, carried load) WEAK. ``kind`` is the fact's, or
     empty. ``lasted_s``: how long it has spoken. ``open``: may agree with others. ``old``: was
     told long enough ago to be no news, but may still agree with a magnitude. ``alone``: may
-    condemn without another. ``leaning``: a magnitude not quite past the line.
+    condemn without another. ``leaning``: a magnitude not quite past the line. ``key``: the fact's.
+    ``values``: what a magnitude's features measured.
     """
 
     family: Family
@@ -34,6 +35,8 @@ class Piece:
     old: bool = False
     alone: bool = True
     leaning: bool = False
+    key: str = ""
+    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def _suspicious(facts: Sequence[Piece], strong: Sequence[Piece], patience: Patie
     speaking = [p for p in facts if p.family is not Family.RESOURCE and not p.old]
     if any(p.grade >= STRONG for p in speaking) or len({p.family for p in speaking}) > 1:
         return True
-    others = (p for p in strong if p.family is not Family.RESOURCE)
+    others = (p for p in strong if p.family is not Family.RESOURCE and p.alone)
     return any(p.lasted_s >= patience.other_s for p in others)
 
 

@@ -14,6 +14,7 @@ from models.policy import CONTAINING, Mode
 from models.records.codec import encode
 from models.records.control import Verb, Word
 from models.records.order import Action
+from models.tutor import lesson_of, told
 
 SKEW_NS: Final = 600 * SECOND_NS
 """A word that reaches the log further from its own time than this is a replay, or was said
@@ -104,10 +105,10 @@ def _approve(ledger: Ledger, word: Word, content: bytes) -> str:
 
 def _release(ledger: Ledger, word: Word, content: bytes) -> str:
     incident = _concerned(ledger, word, content)
-    told = _undo_all(ledger, incident, word)
-    if not told:
+    undone = _undo_all(ledger, incident, word)
+    if not undone:
         raise _No(f"nothing is held for {incident.uid}, it is {incident.stage}")
-    return told
+    return undone
 
 
 def _undo_all(ledger: Ledger, incident: Incident, word: Word) -> str:
@@ -133,14 +134,23 @@ def _confirm(ledger: Ledger, word: Word, content: bytes) -> str:
     incident = _concerned(ledger, word, content)
     incident = replace(incident, confirmed_by=word.operator)
     ledger.say(incident, f"confirmed by {word.operator}{_because(word)}")
-    return f"{incident.uid} is confirmed"
+    return f"{incident.uid} is confirmed{_taught(ledger, incident, word)}"
+
+
+def _taught(ledger: Ledger, incident: Incident, word: Word) -> str:
+    """Let the judge learn from the word; what it is told, for the answer."""
+    lesson = lesson_of(incident, word, ledger.now_ns)
+    if lesson is None:
+        return ""
+    ledger.lessons.append(lesson)
+    return f"; {told(lesson)}"
 
 
 def _dismiss(ledger: Ledger, word: Word, content: bytes) -> str:
     incident = _concerned(ledger, word, content)
     if not incident.open:
         raise _No(f"{incident.uid} is {incident.stage} already")
-    told = _undo_all(ledger, incident, word)
+    undone = _undo_all(ledger, incident, word)
     incident = ledger.incidents[incident.uid]
     dismissed = replace(
         incident, stage=Stage.DISMISSED, closed_ns=ledger.now_ns, ended_by=word.operator,
@@ -148,7 +158,8 @@ def _dismiss(ledger: Ledger, word: Word, content: bytes) -> str:
     )  # fmt: skip  # as the fields lie
     ledger.say(dismissed, f"dismissed by {word.operator}{_because(word)}")
     ledger.note("closed", incident.uid, "dismissed")
-    return f"{incident.uid} is dismissed" + (f"; {told}" if told else "")
+    taught = _taught(ledger, incident, word)
+    return f"{incident.uid} is dismissed{taught}" + (f"; {undone}" if undone else "")
 
 
 def _extend(ledger: Ledger, word: Word, content: bytes) -> str:

@@ -48,11 +48,13 @@ from streams.commands.output import show
 from streams.commands.times import clock as date
 from streams.commands.times import moment
 from streams.explaining import known_of
+from streams.lessons import trusted
 from streams.report.rows import usual
 from streams.stores.baselines import newest_first
 
 ARCHIVE = Path(ARCHIVE)
-source = ArchivedTelemetry(ARCHIVE, Topics(settings.topic_prefix).telemetry)
+topic = Topics(settings.topic_prefix).telemetry
+source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
 archive = opened(ARCHIVE, settings.archive.team_labels, since=day_of(window[0] // 10**6))

@@ -66,12 +66,14 @@ from streams.commands.output import show
 from streams.commands.times import clock as date
 from streams.commands.times import moment
 from streams.explaining import course_of, looked_at
+from streams.lessons import trusted
 from streams.report.rows import reasons, trait
 from streams.report.words import clean
 from streams.stores.models import ModelStore
 
 ARCHIVE = Path(ARCHIVE)
-source = ArchivedTelemetry(ARCHIVE, Topics(settings.topic_prefix).telemetry)
+topic = Topics(settings.topic_prefix).telemetry
+source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
 

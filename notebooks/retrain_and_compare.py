@@ -49,13 +49,15 @@ from streams.archive.telemetry import ArchivedTelemetry
 from streams.commands.cards import card
 from streams.commands.output import show
 from streams.commands.times import moment
+from streams.lessons import trusted
 from streams.policies import policy_of
 from streams.replaying import compared, replayed
 from streams.stores.models import ModelStore
 from streams.training import QUANTILES, candidate
 
 ARCHIVE = Path(ARCHIVE)
-source = ArchivedTelemetry(ARCHIVE, Topics(settings.topic_prefix).telemetry)
+topic = Topics(settings.topic_prefix).telemetry
+source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
 core = Core(detection=Detection(budget_alarms_per_day=settings.worker.alarms_per_day))

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from models.contract import Topics
 from models.health import State
+from models.permissions import refused
 from models.records import encode
 from models.records.frame import Frame
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
@@ -88,6 +89,7 @@ class Publisher:
     def __init__(self, settings: Settings, clock: Callable[[], int], meters: PublishMeters) -> None:
         self._settings, self._clock, self._meters = settings, clock, meters
         self._topic = Topics(settings.topic_prefix).samples
+        self._principal = settings.kafka.principal
         self._spool = Spool(settings.spool_file, settings.spool.most_bytes)
         self._flying: dict[int, Flying] = {}
         self._made = 0
@@ -123,7 +125,7 @@ class Publisher:
         """Take confirmations, notice that Kafka is away or back, send what waits on disk.
         Call it several times a second.
         """
-        self._producer.poll(0)
+        self._poll()
         self._forget_delivered()
         if self._failed:
             self._begin_anew()
@@ -137,7 +139,7 @@ class Publisher:
         """Wait until Kafka has everything; what it has not by then is on disk."""
         ends_s = time.monotonic() + timeout_s
         while self.waiting and time.monotonic() < ends_s:
-            self._producer.poll(0.05)
+            self._poll(0.05)
             self.serve()
         if self._flying and not self._away:
             self._to_disk()
@@ -166,7 +168,7 @@ class Publisher:
     def close(self, timeout_s: float = 5.0) -> None:
         self.flush(timeout_s)
         self._producer.purge()
-        self._producer.poll(0)
+        self._poll()
         self._spool.close()
 
     # ---- to Kafka -------------------------------------------------------------------------
@@ -187,10 +189,20 @@ class Publisher:
             self._producer.produce(self._topic, frame.body, frame.key, on_delivery=confirmed)
         except (BufferError, KafkaException) as problem:
             if not isinstance(problem, BufferError):
-                self._failed = str(problem)
+                self._failed = self._told(problem.args[0])
             return False
         self._flying[number] = Flying(frame, time.monotonic_ns())
         return True
+
+    def _poll(self, seconds: float = 0.0) -> None:
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as problem:  # this client is of no use any more
+            self._failed = self._told(problem.args[0])
+
+    def _told(self, error: Any) -> str:
+        refusal = refused(error.code(), self._principal, "Write", self._topic)
+        return str(error.str()) if refusal is None else str(refusal)
 
     def _confirmed(self, number: int, error: Any) -> None:
         flying = self._flying.get(number)
@@ -204,7 +216,7 @@ class Publisher:
             del self._flying[number]
             self._give_up([flying.frame.lost], "refused", error.str())
         else:
-            self._failed = error.str()
+            self._failed = self._told(error)
             return
         if flying.frame.number:
             self._delivered.add(flying.frame.number)

@@ -11,7 +11,7 @@ import faust
 from confluent_kafka import Consumer, KafkaException
 
 from models import governor
-from models.contract import Topics
+from models.contract import READER, Topics
 from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
@@ -29,14 +29,23 @@ from streams.delivery.app import (
 )
 from streams.delivery.rejected import Rejects
 from streams.keys import Signer, Trust, TrustFile
+from streams.lessons import trusted
 from streams.meters import Meters
-from streams.policies import enforced, policy_of
+from streams.permitted import heed
+from streams.policies import Gate, policy_of
 from streams.settings import Settings
-from streams.stores.models import ModelFollower, ModelStore, Roster, forest_of
-from streams.stores.registry import Registry
+from streams.stores.models import (
+    ModelFollower,
+    ModelStore,
+    RehearsalFollower,
+    Roster,
+    forest_of,
+)
 from streams.tables import Rows
 
 _ASK_S: Final = 15.0
+HELD_BYTES: Final = 16 << 10
+"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
 
 
 def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
@@ -46,8 +55,12 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
-    rows = Rows(table, pack, unpack, [topics.telemetry])
+    rows = Rows(
+        table, pack, unpack, [topics.telemetry],
+        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+    )  # fmt: skip  # two lines say as much
     cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
     # comes again.
     model_follower(settings, clock).start(cores.use)
@@ -58,7 +71,9 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
             outbox, topics.rejected, by="worker",
             counted=lambda fault: meters.rejected.labels(fault).inc(),
         )  # fmt: skip  # one line a thought
-        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters, clock)
+        return judge.Judge(
+            rows, cores.current, outbox, rejects, topics, partitions, meters, opened, clock
+        )
 
     judge.attach(app, judge_of, topics.telemetry)
     return app
@@ -72,7 +87,10 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
     topics = Topics(settings.topic_prefix)
     signer = Signer.load(settings.keys_dir, settings.governor.signing_key)
     trust = TrustFile(settings.keys_dir, clock)
-    policy = enforced(policy_of(settings), settings, lambda: rehearsals(settings, trust))
+    gate = Gate(policy_of(settings), settings)
+    if gate.needed:
+        rehearsal_follower(settings, trust, gate.hear).begin()
+        gate.at(clock())  # says at once what holds
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
@@ -86,20 +104,21 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
             counted=lambda fault: meters.rejected.labels(fault).inc(),
         )  # fmt: skip  # one line a thought
         return govern.Governor(
-            rows, policy, settings.scope, trust, signer, outbox, rejects, topics, meters
+            rows, gate.at, settings.scope, trust, signer, outbox, rejects, topics, meters
         )
 
     govern.attach(app, governor_of, topics)
     return app
 
 
-def rehearsals(settings: Settings, trust: Trust) -> list[Rehearsal]:
-    """What past windows came to, as trainers and operators have signed it."""
-    registry = Registry(
-        settings.kafka, Topics(settings.topic_prefix), settings.scope,
-        store=ModelStore(settings.models_dir), trust=trust,
+def rehearsal_follower(
+    settings: Settings, trust: Trust, heard: Callable[[Rehearsal, int], None]
+) -> RehearsalFollower:
+    """What past windows came to, as trainers and operators sign it."""
+    return RehearsalFollower(
+        settings.kafka.librdkafka(), Topics(settings.topic_prefix).models, settings.scope,
+        trust=trust, heard=heard,
     )  # fmt: skip  # one line a thought
-    return list(registry.register.rehearsals.values())
 
 
 def model_follower(settings: Settings, clock: Callable[[], int]) -> ModelFollower:
@@ -169,7 +188,7 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
     """How many partitions a topic has. Raises: BrokerUnreachable, with what to do."""
     # A consumer creates no topic by asking for it: one with the broker's default number of
     # partitions could never be put right.
-    consumer = Consumer({**kafka.librdkafka(), "group.id": "plimsoll-metadata"})
+    consumer = Consumer({**kafka.librdkafka(), "group.id": READER})
     try:
         found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
     except KafkaException as problem:
@@ -179,6 +198,7 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
         ) from problem
     finally:
         consumer.close()
+    heed(found.error, kafka.librdkafka(), "Read", topic)
     if found.error is not None or not found.partitions:
         why = found.error.str() if found.error else "it has no partitions"
         raise BrokerUnreachable(f"topic {topic}: {why}; run `plimsoll topics create` first")

@@ -27,12 +27,14 @@ class Course:
 
     @property
     def worst(self) -> Verdict:
-        """The verdict to explain: of the highest level, then score; of equals the first."""
+        """The strongest verdict: of the highest level, then score; of equals the first."""
         return max(self.verdicts, key=lambda one: (one.level.rank, one.score, -one.at_ns))
 
     @property
     def turning(self) -> Verdict:
-        """The first verdict of the highest level: what was seen before anybody answered."""
+        """The verdict to explain, the first of the highest level: what was seen before anybody
+        answered.
+        """
         return max(self.verdicts, key=lambda one: (one.level.rank, -one.at_ns))
 
 

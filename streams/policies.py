@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import structlog
 
 from models.errors import ConfigurationError
 from models.policy import Mode, Policy, read_policy
-from models.records.manifest import Rehearsal
+from models.records.manifest import LEAD_NS, Rehearsal
 from streams.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -40,23 +39,50 @@ def policy_digest(settings: Settings) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else ""
 
 
-def enforced(
-    policy: Policy, settings: Settings, rehearsals: Callable[[], Iterable[Rehearsal]]
-) -> Policy:
-    """The policy as it may be used: one that enforces has passed its last replay, or the
-    settings say why not; else a person approves each act.
+class Gate:
+    """The policy as it may be used: one that enforces has passed its last replay, or the settings
+    say why not; else a person approves each act.
+
+    A replay counts for what comes :data:`LEAD_NS` after the log took it in, so that a governor
+    that takes over decides about the same records alike.
     """
-    if policy.mode is not Mode.ENFORCE or settings.governor.without_replay:
-        return policy
-    digest = policy_digest(settings)
-    shown = [one for one in rehearsals() if one.policy == digest]
-    last = max(shown, key=lambda one: one.at_ns, default=None)
-    if last is not None and last.passed:
-        return policy
-    log.warning(
-        "enforcing needs a replay, approving instead",
-        policy=str(settings.governor.policy_file or "the defaults"),
-        why="its last replay failed" if last is not None else "it was never replayed",
-        do="plimsoll replay --policy FILE --record, then restart the governor",
-    )  # fmt: skip  # one field a line
-    return replace(policy, mode=Mode.APPROVE)
+
+    def __init__(self, policy: Policy, settings: Settings) -> None:
+        self._policy, self._approving = policy, replace(policy, mode=Mode.APPROVE)
+        self._file = settings.governor.policy_file
+        self._digest = policy_digest(settings)
+        self._shown: dict[str, tuple[int, Rehearsal]] = {}
+        self._said = ""
+        self.needed = policy.mode is Mode.ENFORCE and not settings.governor.without_replay
+        """Whether it hangs on replays at all."""
+
+    def hear(self, rehearsal: Rehearsal, logged_ns: int) -> None:
+        """A replay was recorded; of this policy, or it does not matter."""
+        if rehearsal.policy == self._digest:
+            self._shown = {**self._shown, rehearsal.uid: (logged_ns, rehearsal)}
+
+    def at(self, arrived_ns: int) -> Policy:
+        """The policy for a record that the log took in then."""
+        if not self.needed:
+            return self._policy
+        known = [one for logged, one in self._shown.values() if logged + LEAD_NS <= arrived_ns]
+        last = max(known, key=lambda one: one.at_ns, default=None)
+        passed = last is not None and last.passed
+        self._say(last)
+        return self._policy if passed else self._approving
+
+    def _say(self, last: Rehearsal | None) -> None:
+        """Once, whenever it changes."""
+        now = "it was never replayed" if last is None else f"{last.uid}: {last.passed}"
+        if now == self._said:
+            return
+        self._said = now
+        policy = str(self._file or "the defaults")
+        if last is not None and last.passed:
+            log.info("enforcing", policy=policy, replay=last.uid, by=last.by)
+            return
+        log.warning(
+            "enforcing needs a replay, approving instead", policy=policy,
+            why="its last replay failed" if last is not None else "it was never replayed",
+            do="plimsoll replay --policy FILE --record",
+        )  # fmt: skip  # one field a line

@@ -13,14 +13,17 @@ Until 2 is done every reader takes the previous bodies, and the marker's offsets
 same events applied again. Versions only grow, with the offsets applied, so a row that
 a worker wrote after it had lost its partitions can be told by its older version.
 
-Keys are ``<row>|<group>``, the marker's ``m|<group>``; numbers are big-endian.
+Small rows lie in the marker itself, packed: a group that has no others is one record, which
+no crash can tear. Keys are ``<row>|<group>``, the marker's ``m|<group>``; the bytes are those
+of table_format.py.
 """
 
 from __future__ import annotations
 
-import struct
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -28,20 +31,19 @@ import structlog
 
 from models.errors import MalformedRecord
 from streams.delivery.late import Keeper, Row
+from streams.table_format import Body, Marker, due_of, held, version_of
 
 log = structlog.get_logger(__name__)
 
 S = TypeVar("S")
 
-FORMAT: Final = 1
 MARKER: Final = "m"
 MOST_BODY_BYTES: Final = 1_900_000
 """Two of these fit into the largest changelog record."""
-
-_ROW: Final = struct.Struct(">BQQI")  # format, version, previous version, length of the body
-_MARKER: Final = struct.Struct(">BQBH")  # format, version, sources, rows
-_SOURCE: Final = struct.Struct(">BQ")  # index, offset
-_WANTED: Final = struct.Struct(">BQ")  # length of the name, version; the name follows
+MOST_LIVE: Final = 100_000
+"""Values that are kept unpacked; one of a single container takes about 11 KB so, and 3 KB
+packed. Unpacking takes about as long as judging a sample."""
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class TableRows(Protocol):
@@ -53,81 +55,6 @@ class TableRows(Protocol):
     def rows(self) -> dict[bytes, bytes]: ...
     @property
     def partition_by_key(self) -> dict[bytes, int]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """One row as it lies in the table; ``previous_version`` 0 stands for none."""
-
-    version: int
-    current: bytes
-    previous_version: int = 0
-    previous: bytes = b""
-
-    def at(self, version: int) -> bytes | None:
-        """The body of that version, None when the row holds it no more."""
-        if version == self.version:
-            return self.current
-        return self.previous if version and version == self.previous_version else None
-
-    def encode(self) -> bytes:
-        head = _ROW.pack(FORMAT, self.version, self.previous_version, len(self.current))
-        return head + self.current + self.previous
-
-    @classmethod
-    def decode(cls, value: bytes) -> Body:
-        _known(value, _ROW.size)
-        _format, version, previous_version, length = _ROW.unpack_from(value)
-        at = _ROW.size + length
-        return cls(version, value[_ROW.size : at], previous_version, value[at:])
-
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """Which version of each row counts, and the last offset applied of each source."""
-
-    version: int
-    offsets: Mapping[int, int]
-    wanted: Mapping[str, int]
-
-    def encode(self) -> bytes:
-        parts = [_MARKER.pack(FORMAT, self.version, len(self.offsets), len(self.wanted))]
-        parts += [_SOURCE.pack(source, self.offsets[source]) for source in sorted(self.offsets)]
-        for name in sorted(self.wanted):
-            parts += [_WANTED.pack(len(name.encode()), self.wanted[name]), name.encode()]
-        return b"".join(parts)
-
-    @classmethod
-    def decode(cls, value: bytes) -> Marker:
-        """Raises: MalformedRecord, and nothing else."""
-        _known(value, _MARKER.size)
-        try:
-            return cls._decoded(value)
-        except (struct.error, UnicodeDecodeError) as problem:
-            raise MalformedRecord("undecodable", f"a marker that is cut ({problem})") from problem
-
-    @classmethod
-    def _decoded(cls, value: bytes) -> Marker:
-        _format, version, sources, rows = _MARKER.unpack_from(value)
-        at, offsets, wanted = _MARKER.size, {}, {}
-        for _ in range(sources):
-            source, offset = _SOURCE.unpack_from(value, at)
-            offsets[source], at = offset, at + _SOURCE.size
-        for _ in range(rows):
-            length, row_version = _WANTED.unpack_from(value, at)
-            at += _WANTED.size
-            wanted[value[at : at + length].decode()] = row_version
-            at += length
-        return cls(version, offsets, wanted)
-
-
-def _known(value: bytes, least_bytes: int) -> None:
-    if len(value) < least_bytes or value[0] != FORMAT:
-        raise MalformedRecord(
-            "unknown-schema",
-            f"a table row of format {value[:1].hex() or 'none'}, this release reads {FORMAT}: "
-            "it was written by a newer release; run that one",
-        )
 
 
 @dataclass(slots=True)
@@ -163,7 +90,9 @@ class Rows(Generic[S]):
 
     ``pack`` gives a value's rows by name, ``unpack`` the value of these rows; a state is
     never changed in place. ``sources`` are the topics whose offsets are kept, in an order
-    that must stay: only append.
+    that must stay: only append. ``due`` tells when a value has to be told the time, 0 always.
+    Of a value's rows the first ``held_bytes`` lie in its marker: for values that are small,
+    or change as a whole.
     """
 
     def __init__(
@@ -173,6 +102,9 @@ class Rows(Generic[S]):
         unpack: Callable[[dict[str, bytes]], S],
         sources: Sequence[str],
         *,
+        due: Callable[[S], int] = lambda _state: 0,
+        held_bytes: int = 0,
+        most_live: int = MOST_LIVE,
         damaged: Callable[[str], None] = lambda _group: None,
     ) -> None:
         """``damaged`` counts groups that had to start anew (a late writer's doing)."""
@@ -180,10 +112,12 @@ class Rows(Generic[S]):
         self._pack = pack
         self._unpack = unpack
         self._sources = {topic: index for index, topic in enumerate(sources)}
+        self._when, self._held_bytes, self._most_live = due, held_bytes, most_live
         self._damaged = damaged
         self._live: dict[str, _Live[S]] = {}
         self._changed: set[str] = set()
-        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: dict[str, frozenset[str]] = {}
+        self._due: defaultdict[int, dict[str, int]] = defaultdict(dict)
         self._orphans: set[str] = set()
         table.keeper = self
         self.recovered()
@@ -220,22 +154,28 @@ class Rows(Generic[S]):
 
     def groups(self, partition: int) -> Iterator[str]:
         """Every group of one partition, in no order."""
-        for group in list(self._names.keys() | self._live.keys()):
-            if self._partition_of(group) == partition and self.get(group) is not None:
+        return self.due(partition, None)
+
+    def due(self, partition: int, at_ns: int | None) -> Iterator[str]:
+        """Those groups of a partition whose time has come; None: all."""
+        for group, due_ns in list(self._due[partition].items()):
+            if (at_ns is None or due_ns <= at_ns) and self.get(group) is not None:
                 yield group
 
     def _set(self, event: Any, group: str, state: S | None, offset: int) -> None:
         message = event.message
         source, offsets = self._sources[message.topic], dict(self.applied(group))
         offsets[source] = max(offset, offsets.get(source, -1))
-        self._live[group] = _Live(state, offsets, message.partition)
+        self._put(group, _Live(state, offsets, message.partition))
         self._changed.add(group)
 
-    def _partition_of(self, group: str) -> int | None:
-        live = self._live.get(group)
-        if live is not None:
-            return live.partition
-        return self._table.partition_by_key.get(_key(MARKER, group))
+    def _put(self, group: str, live: _Live[S]) -> None:
+        self._live.pop(group, None)  # the last that was touched is the last to go
+        self._live[group] = live
+        if live.state is None:
+            self._due[live.partition].pop(group, None)
+        else:
+            self._due[live.partition][group] = self._when(live.state)
 
     # ---- reading ----------------------------------------------------------------------------
 
@@ -244,14 +184,15 @@ class Rows(Generic[S]):
         if live is None:
             live = self._read(group)
             if live is not None:
-                self._live[group] = live
+                self._put(group, live)
         return live
 
     def _read(self, group: str) -> _Live[S] | None:
         marker = self._marker(group)
         if marker is None:
             return None
-        bodies = {name: self._wanted(group, name, marker) for name in marker.wanted}
+        bodies: dict[str, bytes | None] = dict(marker.rows())
+        bodies |= {name: self._wanted(group, name, marker) for name in marker.wanted}
         whole = {name: body for name, body in bodies.items() if body is not None}
         if len(whole) < len(bodies):
             self._damaged(group)
@@ -285,7 +226,7 @@ class Rows(Generic[S]):
             self._owe(group, self._live[group], phases)
         for group in orphans:
             if group not in self._live:
-                self._delete(group, self._names[group], phases)
+                self._delete(group, self._names.get(group, _NONE), phases)
         self._changed, self._orphans = set(), set()  # not earlier: packing may raise
         return Settlement(groups, orphans, phases.frozen())
 
@@ -298,15 +239,20 @@ class Rows(Generic[S]):
         else:
             marker = self._owe_rows(group, live, bodies, old, phases)
             phases.markers.append(Row(live.partition, _key(MARKER, group), marker.encode()))
-        self._delete(group, self._names[group] - bodies.keys(), phases, live.partition)
+            bodies = {name: body for name, body in bodies.items() if name in marker.wanted}
+        self._delete(group, self._names.get(group, _NONE) - bodies.keys(), phases, live.partition)
 
     def _owe_rows(
         self, group: str, live: _Live[S], bodies: dict[str, bytes], old: Marker | None,
         phases: _Phases,
     ) -> Marker:  # fmt: skip  # two lines say as much
         version, wanted = self._next_version(group, live, old), {}
+        inside, room = {}, self._held_bytes
         for name, body in bodies.items():
             _check(group, name, body)
+            if len(body) <= room:
+                inside[name], room = body, room - len(body)
+                continue
             counts = self._wanted(group, name, old)
             if old is not None and counts == body:
                 wanted[name] = old.wanted[name]
@@ -316,17 +262,19 @@ class Rows(Generic[S]):
             if old is not None and counts is not None:
                 row = Body(version, body, old.wanted[name], counts)
             phases.rows.append(Row(live.partition, _key(name, group), row.encode()))
-        return Marker(version, live.offsets, wanted)
+        due_ns = self._when(live.state) if live.state is not None else 0
+        return Marker(version, live.offsets, wanted, due_ns, held(inside))
 
     def _next_version(self, group: str, live: _Live[S], old: Marker | None) -> int:
         """Grows with the offsets, and past every row that a torn write has left."""
         grown = sum(offset + 1 for offset in live.offsets.values())
-        rows = (self._table.rows.get(_key(name, group)) for name in self._names[group])
-        left = (Body.decode(value).version + 1 for value in rows if value is not None)
+        names = self._names.get(group, _NONE)
+        rows = (self._table.rows.get(_key(name, group)) for name in names)
+        left = ((version_of(value) or 0) + 1 for value in rows if value is not None)
         return max(grown, old.version + 1 if old is not None else 1, *left)
 
     def _delete(
-        self, group: str, names: set[str], phases: _Phases, partition: int | None = None
+        self, group: str, names: AbstractSet[str], phases: _Phases, partition: int | None = None
     ) -> None:
         for name in sorted(names):
             key = _key(name, group)
@@ -338,11 +286,21 @@ class Rows(Generic[S]):
         """All phases are durable, and in the table."""
         for group in (*owed.groups, *owed.orphans):
             marker = self._marker(group)
-            self._names[group] = set(marker.wanted) if marker is not None else set()
-            if marker is None:
-                del self._names[group]
-                if group not in self._changed:
-                    self._live.pop(group, None)
+            if marker is not None:
+                self._names[group] = frozenset(marker.wanted) or _NONE
+                continue
+            self._names.pop(group, None)
+            if group not in self._changed:
+                self._live.pop(group, None)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep no more values unpacked than there is room for; what is owed stays."""
+        surplus = len(self._live) - self._most_live
+        if surplus > 0:
+            idle = (group for group in self._live if group not in self._changed)
+            for group in list(itertools.islice(idle, surplus)):
+                del self._live[group]
 
     def put_back(self, owed: Settlement) -> None:
         """The commit failed: what was owed still is."""
@@ -355,27 +313,33 @@ class Rows(Generic[S]):
         self._live.clear()
         self._changed.clear()
         self._orphans.clear()
+        self._index()
 
     def recovered(self) -> None:
         """The table is what the changelog says; rows without a marker are left-overs."""
         self.forget(frozenset())
-        self._index()
         rows = self._table.rows
         self._orphans = {group for group in self._names if _key(MARKER, group) not in rows}
 
     def _index(self) -> None:
-        self._names.clear()
-        for key in self._table.rows:
-            name, _, group = key.partition(b"|")
-            names = self._names[group.decode()]
-            if name != MARKER.encode():
-                names.add(name.decode())
+        """Who is there, of which rows, and due when."""
+        names: defaultdict[str, set[str]] = defaultdict(set)
+        self._names, self._due = {}, defaultdict(dict)
+        for key, value in self._table.rows.items():
+            name, _, group = key.decode().partition("|")
+            if name == MARKER:
+                self._names[group] = _NONE
+                self._due[self._table.partition_by_key[key]][group] = due_of(value)
+            else:
+                names[group].add(name)
+        self._names |= {group: frozenset(rows) for group, rows in names.items()}
+        for group, live in list(self._live.items()):
+            self._put(group, live)
 
     def newer(self, old: bytes, new: bytes) -> bool:
         """False when ``new`` tells of an earlier version: a late writer's row."""
-        if old[:1] != new[:1] or new[:1] != bytes([FORMAT]):
-            return True  # another release's rows: the log's order counts
-        return new[1:9] >= old[1:9]
+        before, after = version_of(old), version_of(new)
+        return before is None or after is None or after >= before  # unknown: the log's order
 
 
 def _key(name: str, group: str) -> bytes:

@@ -5,11 +5,11 @@ Arrival time is the log's (LogAppendTime), so that no producer's clock can date 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -21,7 +21,9 @@ from confluent_kafka.admin import (
 
 from models.contract import SINGLE_PARTITION, Topics
 from models.errors import BrokerUnreachable
-from models.settings import Kafka
+from models.permissions import Operation
+from models.settings import ANONYMOUS, Kafka
+from streams.permitted import heed
 from streams.settings import TopicPlan
 
 COMPACTED: Final = ("inventory", "control-state", "models")
@@ -107,13 +109,14 @@ class Cluster:
     """The few questions and requests that topics need of a broker."""
 
     def __init__(self, kafka: Kafka, timeout_s: float = 8.0) -> None:
-        self._bootstrap, self._timeout_s = kafka.bootstrap, timeout_s
+        self._kafka, self._timeout_s = kafka, timeout_s
         quiet: dict[str, Any] = {"log_level": 2, "socket.timeout.ms": int(timeout_s * 1000)}
         self._admin = AdminClient({**kafka.librdkafka(), **quiet})
 
     def find(self, planned: tuple[Planned, ...]) -> dict[str, Found]:
         """Those of the planned topics that exist. Raises: BrokerUnreachable."""
         metadata = self._asked(lambda: self._admin.list_topics(timeout=self._timeout_s))
+        self._not_hidden([one.name for one in planned if one.name not in metadata.topics])
         known = {
             topic.name: len(metadata.topics[topic.name].partitions)
             for topic in planned
@@ -126,7 +129,7 @@ class Cluster:
         wanted = NewTopic(
             planned.name, planned.partitions, planned.replication, config=dict(planned.config)
         )
-        self._result(self._admin.create_topics([wanted]))
+        self._result(self._admin.create_topics([wanted]), "Create", planned.name)
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these entries of one topic, leave the others. Raises: BrokerUnreachable."""
@@ -135,22 +138,38 @@ class Cluster:
             for entry, value in config.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        self._result(self._admin.incremental_alter_configs([resource]))
+        asked = self._admin.incremental_alter_configs([resource])
+        self._result(asked, "AlterConfigs", name)
 
     def _config(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        entries = self._result(self._admin.describe_configs([resource]))
+        entries = self._result(self._admin.describe_configs([resource]), "DescribeConfigs", name)
         return {entry.name: entry.value for entry in entries.values()}
 
-    def _result(self, futures: Mapping[Any, Any]) -> Any:
+    def _not_hidden(self, names: Sequence[str]) -> None:
+        """Topics that we may not see are not listed, as if they were not there."""
+        if self._kafka.principal == ANONYMOUS or not names:
+            return
+        for name, future in self._admin.describe_topics(TopicCollection(list(names))).items():
+            try:
+                future.result(self._timeout_s)
+            except KafkaException as problem:
+                heed(problem.args[0], self._kafka.librdkafka(), "Describe", name)
+
+    def _result(self, futures: Mapping[Any, Any], operation: Operation, name: str) -> Any:
         (future,) = futures.values()
-        return self._asked(lambda: future.result(self._timeout_s))
+        try:
+            return self._asked(lambda: future.result(self._timeout_s))
+        except BrokerUnreachable as problem:
+            if isinstance(cause := problem.__cause__, KafkaException):
+                heed(cause.args[0], self._kafka.librdkafka(), operation, name)
+            raise
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
         except (KafkaException, TimeoutError) as problem:
             raise BrokerUnreachable(
-                f"Kafka at {self._bootstrap}: {problem}; see that it runs, that kafka.bootstrap "
-                "names it and that this principal may manage topics"
+                f"Kafka at {self._kafka.bootstrap}: {problem}; see that it runs, that "
+                "kafka.bootstrap names it and that this principal may manage topics"
             ) from problem

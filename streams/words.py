@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from models.contract import ONLY_PARTITION, Topics
+from models.contract import ONLY_PARTITION, READER, Topics
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.records.codec import decode, encode
 from models.records.control import Verb, Word
@@ -20,6 +20,7 @@ from models.settings import Kafka
 from models.words import WordAnswer, answer_key
 from streams.alerts import unwrapped
 from streams.keys import Signer
+from streams.permitted import heed
 
 _ASK_S: Final = 15.0
 
@@ -43,9 +44,7 @@ class Speaker:
         self._signer, self._clock = signer, clock
         config = {**kafka.librdkafka(), "log_level": 0}
         self._producer = Producer({**config, "acks": "all", "enable.idempotence": True})
-        self._consumer = Consumer(
-            {**config, "group.id": "plimsoll-speaker", "enable.auto.commit": False}
-        )
+        self._consumer = Consumer({**config, "group.id": READER, "enable.auto.commit": False})
 
     def close(self) -> None:
         self._consumer.close()
@@ -68,6 +67,7 @@ class Speaker:
             self._deliver(value)
             return self._answer(word, value, patience_s)
         except KafkaException as problem:
+            heed(problem.args[0], self._kafka.librdkafka(), "Write", self._topics.control)
             raise self._unreachable(problem) from problem
 
     def follow(self, incident: str, patience_s: float) -> dict[str, Any] | None:
@@ -89,6 +89,8 @@ class Speaker:
         begins = []
         for topic in (self._topics.control_state, self._topics.alerts, self._topics.rejected):
             found = self._consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+            config = self._kafka.librdkafka()
+            heed(found.error, config, "Read", topic)
             if found.error is not None:
                 why = f"topic {topic}: {found.error.str()}; run `plimsoll topics create` first"
                 raise BrokerUnreachable(why)
@@ -108,7 +110,10 @@ class Speaker:
         self._producer.produce(
             self._topics.control, value, partition=ONLY_PARTITION, on_delivery=delivered
         )
-        if self._producer.flush(_ASK_S) or failed:
+        left, config = self._producer.flush(_ASK_S), self._kafka.librdkafka()
+        for problem in failed:
+            heed(problem, config, "Write", self._topics.control)
+        if left or failed:
             why = failed[0].str() if failed else "it did not answer"
             raise BrokerUnreachable(f"Kafka at {self._kafka.bootstrap}: {why}; nothing was said")
 
@@ -123,7 +128,7 @@ class Speaker:
                 answer = decode(WordAnswer, message.value())
                 return Said(word.uid, answer.accepted, answer.detail)
             if message.topic() == self._topics.rejected:
-                why = _rejected(message.value(), digest)
+                why = why_rejected(message.value(), digest)
                 if why:
                     return Said(word.uid, accepted=False, detail=f"not believed: {why}")
         detail = (
@@ -139,7 +144,7 @@ class Speaker:
         )
 
 
-def _rejected(value: bytes | None, digest: str) -> str:
+def why_rejected(value: bytes | None, digest: str) -> str:
     """Why these very bytes became a dead letter; empty when they did not."""
     try:
         letter = decode(DeadLetter, value)

@@ -62,10 +62,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
 def broker_or_skip(directory: object, **options: object) -> KafkaServer:
     """A started broker of the test's own; skips where none can be had, under CI fails."""
     server = KafkaServer(str(directory), **options)  # type: ignore[arg-type]  # passed through
+    start_or_skip(server)
+    return server
+
+
+def start_or_skip(server: KafkaServer) -> None:
     try:
         server.start()
     except KafkaUnavailable as reason:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no Kafka: {reason}")
         pytest.skip(f"no Kafka: {reason}")
-    return server

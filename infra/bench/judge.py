@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +28,9 @@ from infra.kafka import KafkaServer
 from models.contract import KIND_HEADER, PARTITIONER, Topics
 from models.features import MEASURED, NAMES
 from models.modelfile import save
-from models.records.codec import encode
 from models.records.manifest import Manifest, Stage
 from models.records.samples import Samples
-from models.records.telemetry import Batch, Member
+from models.records.telemetry import Batch, Encoding, Member, written
 from models.training import fit
 from streams import keys
 from streams.keys import Role, Signer
@@ -50,6 +50,7 @@ class Job:
     directory: Path
     messages: int
     samples: int
+    encoding: Encoding
 
 
 def fill(job: Job) -> None:
@@ -69,7 +70,7 @@ def fill(job: Job) -> None:
         image, turn = number % IMAGES, number // IMAGES
         record = batch(rng, image, start_ns + turn * job.samples * 10**9 // MEMBERS, job.samples)
         producer.produce(
-            job.topics.telemetry, encode(record), record.group.encode(),
+            job.topics.telemetry, written(record, job.encoding), record.group.encode(),
             headers=[(KIND_HEADER, b"batch")], timestamp=record.at_ns // 1_000_000,
         )  # fmt: skip  # one thought a line
         producer.poll(0)
@@ -157,7 +158,8 @@ def _figures(
     samples = (ended[2] - began[2]) * job.samples
     wall_s, used_s = ended[0] - began[0], ended[1] - began[1]
     return {
-        "samples_per_message": job.samples, "messages": ended[2] - began[2],
+        "samples_per_message": job.samples, "encoding": job.encoding,
+        "messages": ended[2] - began[2],
         "samples_per_s": round(samples / wall_s), "cpu_us_per_sample": used_s / samples * 1e6,
     }  # fmt: skip  # one thought a line
 
@@ -173,17 +175,19 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--messages", type=int, default=4000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--encoding", choices=typing.get_args(Encoding), default="binary")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plimsoll-bench-") as place:
         directory = Path(place)
         with KafkaServer(directory / "kafka") as kafka:
             job = Job(kafka.bootstrap, Topics("bench."), directory, options.messages,
-                      options.samples)  # fmt: skip  # one thought
+                      options.samples, options.encoding)  # fmt: skip  # one thought
             fill(job)
             runs = [measured(job, f"bench-{number}") for number in range(options.runs)]
     for run in runs:
         _print(run)
-    _print({"median": {name: statistics.median(run[name] for run in runs) for name in runs[0]}})
+    figures = [name for name, value in runs[0].items() if not isinstance(value, str)]
+    _print({"median": {name: statistics.median(run[name] for run in runs) for name in figures}})
 
 
 def _print(body: dict[str, Any]) -> None:

@@ -30,6 +30,10 @@ STRANGERS: Final = frozenset({"peer", "mate", "port"})
 """Kinds that tell of somebody it did not talk to before: an address (or a port there), or a
 lineage of ours. Each has its own unseen mass: to a crawler every host is new, no port is.
 """
+TEACHABLE: Final = frozenset(
+    {"peer", "mate", "port", "in", "listen", "prog", "file", "xfile", "exec", "who"}
+)
+"""Kinds that people may call normal. Proofs are not among them, whoever says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ def told(fact: Fact) -> tuple[Told, ...]:
     if isinstance(fact, Exec):
         return _exec(fact)
     return ()
+
+
+def teachable(key: str) -> bool:
+    """Whether people may call this fact normal.
+
+    >>> teachable("peer 198.51.100.9:443"), teachable("drop /tmp/xmrig"), teachable("oom")
+    (True, False, False)
+    """
+    return key.partition(" ")[0] in TEACHABLE and " " in key
 
 
 @functools.lru_cache(maxsize=65_536)

@@ -7,6 +7,7 @@ fixed shrinkage towards equal variances (O. Ledoit and M. Wolf, 2004, choose it 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,47 @@ def _whitening(near: Array) -> Array:
     if len(near) < 2:
         return np.eye(columns)
     centred = near - near.mean(axis=0)
-    covariance = np.einsum("rj,rk->jk", centred, centred, optimize=True) / (len(near) - 1)
+    return whitened(np.einsum("rj,rk->jk", centred, centred, optimize=True) / (len(near) - 1))
+
+
+def whitened(covariance: Array) -> Array:
+    """What makes departures of this covariance uncorrelated and of variance 1, ridged so
+    that it always exists. Shapes (columns, columns), the result lower triangular.
+    """
+    columns = len(covariance)
     even = _RIDGE * max(float(np.trace(covariance)) / columns, 1e-6) + _LEAST_VARIANCE
     return np.asarray(np.linalg.inv(np.linalg.cholesky(covariance + even * np.eye(columns))))
+
+
+GUESS_ROWS: Final = 8.0
+_SLOWEST: Final = 0.002
+"""The least weight of a new row: some hundred rows of memory."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """A residual that learns row by row. ``moments`` (horizons, columns, columns): the mean
+    products of departures in quiet times, about zero, in single precision; worth so many
+    ``rows``.
+    """
+
+    moments: Array
+    rows: float = GUESS_ROWS
+
+    @classmethod
+    def guess(cls, horizons: int, columns: int) -> Together:
+        """Before any row: every column counts alike."""
+        return cls(np.tile(np.eye(columns), (horizons, 1, 1)))
+
+    def after(self, off: Array) -> Together:
+        """Once it has seen rows ``(rows, horizons, columns)`` too, finite."""
+        near = np.clip(off, -CLIP, CLIP)
+        rows = min(self.rows + len(near), 1.0 / _SLOWEST)
+        seen = np.einsum("rhj,rhk->hjk", near, near)
+        moments = self.moments + (seen - len(near) * self.moments) / rows
+        return Together(moments.astype(np.float32).astype(np.float64), rows)
+
+    @functools.cached_property
+    def residual(self) -> Residual:
+        """What holds rows against them."""
+        return Residual(np.array([whitened(moment) for moment in self.moments]))

@@ -5,6 +5,9 @@ is the format version. A field with a default may be absent (an older writer did
 it); an unknown field, and a fact of an unknown kind in a list of them, is passed over (a
 newer writer knows more). Anything else that does not fit raises :class:`MalformedRecord`,
 which names the place. Nothing else is ever raised, whatever the bytes are.
+
+A record of many numbers may have a binary form besides (models/records/binary.py): it
+brings ``from_binary``, and whoever decodes that record reads either, told by the first bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpy.typing as npt
 import orjson
 
 from models.errors import MalformedRecord
+from models.records.binary import MAGIC
 
 FORMAT: Final = 1
 LONGEST_TEXT: Final = 65_536
@@ -47,16 +51,13 @@ def encode(record: Any) -> bytes:
 
 
 def decode(kind: type[R], data: bytes | None) -> R:
-    """The record of this kind that the bytes hold.
+    """The record of this kind that the bytes hold, in whichever form.
 
     Raises: MalformedRecord, and nothing else.
     """
-    try:
-        body = orjson.loads(data or b"")
-    except (orjson.JSONDecodeError, RecursionError) as problem:
-        raise MalformedRecord("undecodable", f"not JSON ({problem})") from problem
-    if not isinstance(body, dict):
-        raise MalformedRecord("undecodable", f"expected an object, found {_named(body)}")
+    if data is not None and data.startswith(MAGIC):
+        return _binary(kind)(data)
+    body = _parsed(data or b"")
     version = body.get("v")
     if type(version) is not int:
         raise MalformedRecord("unknown-schema", "no format version", "v")
@@ -68,6 +69,40 @@ def decode(kind: type[R], data: bytes | None) -> R:
         )
     record: R = _decoder(typing.cast("Any", kind))(body)
     return record
+
+
+def encode_line(part: Any) -> bytes:
+    """A part of a record as one line of JSON, as the binary form holds it."""
+    kind: Any = type(part)
+    body = _plain(part) if _winding(kind) else part
+    return orjson.dumps(body, default=_foreign, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def decode_line(kind: type[R], line: bytes) -> R:
+    """The part of a record that a line holds.
+
+    Raises: MalformedRecord, and nothing else.
+    """
+    part: R = _decoder(typing.cast("Any", kind))(_parsed(line))
+    return part
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except (orjson.JSONDecodeError, RecursionError) as problem:
+        raise MalformedRecord("undecodable", f"not JSON ({problem})") from problem
+    if not isinstance(body, dict):
+        raise MalformedRecord("undecodable", f"expected an object, found {_named(body)}")
+    return body
+
+
+def _binary(kind: type[R]) -> Callable[[bytes], R]:
+    read: Callable[[bytes], R] | None = getattr(kind, "from_binary", None)
+    if read is None:
+        problem = f"binary, but a {kind.__name__} is written as JSON"
+        raise MalformedRecord("undecodable", problem)
+    return read
 
 
 def _plain(record: Any) -> dict[str, Any]:

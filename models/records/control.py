@@ -13,8 +13,8 @@ class Verb(StrEnum):
 
     APPROVE = "approve"  # incident: carry out what policy proposed
     RELEASE = "release"  # incident: undo what was done
-    CONFIRM = "confirm"  # incident: it was real; never learn from it
-    DISMISS = "dismiss"  # incident: false alarm; release, close
+    CONFIRM = "confirm"  # incident: it was real; nothing of it is ever learned
+    DISMISS = "dismiss"  # incident: false alarm; release, close, learn it until until_ns
     SUPPRESS = "suppress"  # group or subject: no new incidents until until_ns
     HOLD = "hold"  # group or subject: no orders until until_ns
     EXTEND = "extend"  # incident: keep what was done until until_ns

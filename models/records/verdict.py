@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from models.contract import telemetry_key
@@ -68,7 +68,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``uid`` derives from content and event time: the same verdict sent twice is one."""
+    """``uid`` derives from content and event time: the same verdict sent twice is one.
+    ``facts`` are the keys of the rare facts that it rests on, ``values`` what the features
+    measured that it rests on: what a person who dismisses or confirms it speaks of.
+    """
 
     uid: str
     scope: str
@@ -85,11 +88,13 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
     model: str = ""
     name: str = ""
+    facts: tuple[str, ...] = ()
+    values: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.scope(self.scope)
-        for field in ("uid", "lineage", "image", "subject", "host"):
-            checks.name(getattr(self, field), field)
+        for place in ("uid", "lineage", "image", "subject", "host"):
+            checks.name(getattr(self, place), place)
         checks.between(self.score, 0.0, 1.0, "score")
         checks.time(self.at_ns, "at_ns")
 

@@ -14,10 +14,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from models.contract import ONLY_PARTITION, Topics, partition_of
 from models.errors import ConfigurationError, MalformedRecord
 from models.health import Pulse
+from models.permissions import Operation
 from models.records import encode
 from models.records.facts import Coverage
 from models.records.rejected import dead_letter
-from models.records.telemetry import Tick
+from models.records.telemetry import Tick, written
 from producers.gather.clock import Clock, LogClock
 from producers.gather.incoming import Incoming
 from producers.gather.intake import read_frame
@@ -29,7 +30,7 @@ from producers.gather.registry import Registry
 from producers.gather.regroup import Made, Regrouper, halved
 from producers.gather.ticker import Ticker
 from producers.gather.watch import Watch, about_host
-from producers.kafka import consumer_settings
+from producers.kafka import absent, consumer_settings, heed, partitions_of
 from producers.meters import GatherMeters
 from producers.settings import Settings
 
@@ -86,12 +87,13 @@ class Gather:
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Until ``stop`` is set; what was read and confirmed is committed then.
 
-        Raises: ConfigurationError when a topic is missing, BrokerUnreachable when Kafka
-        refuses a message for good. Kafka being away raises nothing: it is waited for.
+        Raises: ConfigurationError when a topic is missing, NotPermitted when we may not use
+        one, BrokerUnreachable when Kafka refuses a message for good. Kafka being away raises
+        nothing: it is waited for.
         """
         self._stop = stop
-        for topic in self._needed():
-            self._partitions[topic] = self._patiently(partial(self._count, topic))
+        kafka, needed = self._settings.kafka, self._needed()
+        self._partitions = self._patiently(partial(partitions_of, kafka, needed))
         if stop.is_set():
             return
         self._registry = Registry(
@@ -154,8 +156,9 @@ class Gather:
             if (problem := message.error()) is None:
                 found.append(Incoming.of(message))
             elif problem.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise ConfigurationError(_missing(self.topics.samples))
+                raise ConfigurationError(absent(self.topics.samples))
             else:
+                heed(problem, self._settings.kafka, "Read", self.topics.samples, self._limits.group)
                 log.warning("frames-unread", problem=problem.str())
         return found
 
@@ -264,7 +267,7 @@ class Gather:
         self._clear_out()
 
     def _send(self, made: Made, lot: Lot) -> None:
-        value = encode(made.record)
+        value = written(made.record, self._limits.encoding)
         if not fits(value):
             parts = halved(made)
             for part in parts:
@@ -403,15 +406,10 @@ class Gather:
 
     # ---- starting ---------------------------------------------------------------------
 
-    def _needed(self) -> tuple[str, ...]:
+    def _needed(self) -> dict[str, Operation]:
         topics = self.topics
-        return topics.samples, topics.telemetry, topics.inventory, topics.findings, topics.rejected
-
-    def _count(self, topic: str) -> int:
-        found = self._outbox.partitions(topic)
-        if not found:
-            raise ConfigurationError(_missing(topic))
-        return found
+        written = (topics.telemetry, topics.inventory, topics.findings, topics.rejected)
+        return {topics.samples: "Read", **dict.fromkeys(written, "Write")}
 
     def _read_inventory(self) -> None:
         for found in self._registry.whole(self._stop.is_set):
@@ -426,7 +424,3 @@ class Gather:
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         return patiently(ask, self._settings.kafka.bootstrap, self._stop)
-
-
-def _missing(topic: str) -> str:
-    return f"topic {topic} does not exist: create all with `plimsoll topics create`"

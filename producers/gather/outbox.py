@@ -7,8 +7,9 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from models.contract import KIND_HEADER
+from models.contract import KIND_HEADER, Topics
 from models.errors import BrokerUnreachable
+from models.permissions import refused
 from producers.gather.clock import Clock
 from producers.gather.ledger import Lot
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
@@ -32,7 +33,9 @@ class Outbox:
         self.undelivered_bytes = 0
         self._clock, self._meters = clock, meters
         self._bootstrap = settings.kafka.bootstrap
-        self._refused: KafkaError | None = None
+        self._principal = settings.kafka.principal
+        self._telemetry = Topics(settings.topic_prefix).telemetry
+        self._refused: BrokerUnreachable | None = None
         self._silent = False
         config = producer_settings(settings.kafka, "gather")
         self._producer = Producer(config | {"error_cb": self._on_error})
@@ -66,7 +69,11 @@ class Outbox:
         def delivered(problem: KafkaError | None, _message: Any) -> None:
             self.undelivered_bytes -= size
             if problem is not None:
-                self._refused = problem
+                refusal = refused(problem.code(), self._principal, "Write", topic)
+                self._refused = refusal or BrokerUnreachable(
+                    f"Kafka refused a message: {problem.str()}; its source offset stays "
+                    "uncommitted: mend the topic or its limits, then start gather again"
+                )
                 return
             self._heard()
             if lot is not None:
@@ -92,28 +99,21 @@ class Outbox:
         Raises: BrokerUnreachable when Kafka refused a message for good: the source offsets
         stay uncommitted, so a restart makes it again.
         """
-        self._producer.poll(seconds)
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as problem:  # this client is of no use any more
+            code = problem.args[0].code()
+            refusal = refused(code, self._principal, "Write", self._telemetry)
+            raise refusal or BrokerUnreachable(f"{problem}; nothing of it is lost") from problem
         self._meters.undelivered.set(self.undelivered_bytes)
         if self._refused is not None:
-            raise BrokerUnreachable(
-                f"Kafka refused a message: {self._refused.str()}; its source offset stays "
-                "uncommitted: mend the topic or its limits, then start gather again"
-            )
+            raise self._refused
 
     def flush(self, seconds: float) -> bool:
         """Wait for all delivery reports; False when some are still to come."""
         left = self._producer.flush(seconds)
         self.poll()
         return left == 0
-
-    def partitions(self, topic: str, seconds: float = 5.0) -> int:
-        """How many partitions a topic has; 0 when there is no such topic.
-
-        Raises: KafkaException when Kafka does not answer.
-        """
-        # All of them: asked for one by its name, a broker may create it on the spot.
-        found = self._producer.list_topics(timeout=seconds).topics.get(topic)
-        return 0 if found is None or found.error is not None else len(found.partitions)
 
     def _on_error(self, problem: KafkaError) -> None:
         """Once when Kafka goes away, not with every attempt."""

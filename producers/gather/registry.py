@@ -8,11 +8,12 @@ from typing import Final
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from models.contract import READER
 from models.errors import MalformedRecord
 from models.records import decode
 from models.records.inventory import InventoryEntry
 from producers.gather.incoming import Incoming
-from producers.kafka import consumer_settings
+from producers.kafka import consumer_settings, heed
 from producers.settings import Settings
 
 AT_ONCE: Final = 1_000
@@ -25,8 +26,8 @@ class Registry:
     """A plain consumer of every partition of the inventory topic, with no group."""
 
     def __init__(self, settings: Settings, topic: str, partitions: int, refuse: Refuse) -> None:
-        self._refuse = refuse
-        self._consumer = Consumer(consumer_settings(settings.kafka, "gather-inventory", "none"))
+        self._refuse, self._kafka = refuse, settings.kafka
+        self._consumer = Consumer(consumer_settings(settings.kafka, "gather-inventory", READER))
         self._parts = [TopicPartition(topic, at, OFFSET_BEGINNING) for at in range(partitions)]
         self._consumer.assign(self._parts)
 
@@ -47,6 +48,7 @@ class Registry:
         """What was written since: entries, and the subjects of deleted ones."""
         for message in self._consumer.consume(AT_ONCE, seconds):
             if (problem := message.error()) is not None:
+                heed(problem, self._kafka, "Read", message.topic() or "")
                 log.warning("inventory-unread", problem=problem.str())
             else:
                 yield from self._read(Incoming.of(message))

@@ -17,6 +17,7 @@ from models.ledger import Note
 from models.policy import Policy
 from models.records.codec import decode, encode
 from models.records.control import Word
+from models.records.lesson import LESSON
 from models.records.order import Outcome
 from models.records.signed import Signed
 from models.records.telemetry import Tick
@@ -42,10 +43,12 @@ WARNED: Final = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Governor:
-    """One worker's governor: whoever holds the single partition decides."""
+    """One worker's governor: whoever holds the single partition decides. ``policy_at`` tells
+    what holds for a record that the log took in at some time.
+    """
 
     rows: Rows[GovernorState]
-    policy: Policy
+    policy_at: Callable[[int], Policy]
     scope: str
     trust: Trust
     signer: Signer
@@ -75,7 +78,8 @@ class Governor:
             if record is None:
                 return state
             raw = bytes(event.message.value or b"")
-            governed = govern(state, record, arrived_ns(event), self.policy, raw)
+            at_ns = arrived_ns(event)
+            governed = govern(state, record, at_ns, self.policy_at(at_ns), raw)
         except MalformedRecord as problem:
             await self.rejects.send(event, problem.fault, problem.problem, problem.place)
             return state
@@ -140,6 +144,11 @@ class Governor:
             await self.outbox.send(
                 self.topics.orders, order.host.encode(), self._signed(order), headers=_kind("order")
             )
+        for lesson in governed.lessons:
+            await self.outbox.send(
+                self.topics.telemetry, lesson.group.encode(), self._signed(lesson),
+                headers=_kind(LESSON),
+            )  # fmt: skip  # one call, one thought
         for alert in governed.alerts:
             record = wrapped(alert)
             await self.outbox.send(

@@ -10,11 +10,12 @@ from typing import Any, Final
 import faust
 import structlog
 
-from models.admission import admitted
+from models.admission import Opened, admitted, nobody
 from models.contract import KIND_HEADER, ONLY_PARTITION, Topics
 from models.errors import MalformedRecord
 from models.pipeline import Arrival, Core, Judgement, judge, tick
 from models.records.codec import encode
+from models.records.lesson import Lesson
 from models.records.telemetry import KIND_OF, Batch, Telemetry, Tick
 from models.state import LineageState
 from streams.delivery.outbox import Outbox
@@ -33,7 +34,7 @@ FINDING: Final = ((KIND_HEADER, b"finding"),)
 @dataclass(frozen=True, slots=True)
 class Judge:
     """One worker's judge. ``core`` gives models and settings as they are now;
-    ``partitions`` is how many the telemetry topic has.
+    ``partitions`` is how many the telemetry topic has; ``opened`` knows whose lessons count.
     """
 
     rows: Rows[LineageState]
@@ -43,6 +44,7 @@ class Judge:
     topics: Topics
     partitions: int
     meters: Meters
+    opened: Opened = nobody
     clock: Callable[[], int] = time.time_ns
     """For the latency meter alone: what is decided never depends on it."""
 
@@ -70,7 +72,7 @@ class Judge:
         try:
             return admitted(
                 kind_of(event), message.key, message.value, partition=message.partition,
-                partitions=self.partitions, arrived_ns=arrived_ns(event),
+                partitions=self.partitions, arrived_ns=arrived_ns(event), opened=self.opened,
             )  # fmt: skip  # one line a thought
         except MalformedRecord as problem:
             await self.rejects.send(event, problem.fault, problem.problem, problem.place)
@@ -117,9 +119,9 @@ class Judge:
     async def _tick(self, event: Any, now: Tick) -> None:
         """Time passes for every group of the event's partition that has something due."""
         due = {}
-        for group in self.rows.groups(event.message.partition):
+        for group in self.rows.due(event.message.partition, now.at_ns):
             state = self.rows.get(group)
-            if state is not None and state.due_ns <= now.at_ns and not self.rows.seen(event, group):
+            if state is not None and not self.rows.seen(event, group):
                 due[group] = state
         judgement = tick(due, now, self.core())
         await self._hand_over(judgement)
@@ -134,6 +136,9 @@ class Judge:
             if isinstance(record, Batch):
                 self.meters.samples.inc(len(record.samples))
                 self.meters.judged_s.observe(max(now_ns - record.at_ns, 0) / 1e9)
+            elif isinstance(record, Lesson):
+                log.info("taught", lesson=record.uid, what=record.what, group=record.group,
+                         by=record.by, because=record.because)  # fmt: skip  # one line of fields
 
     # ---- out --------------------------------------------------------------------------------
 

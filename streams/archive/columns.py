@@ -152,16 +152,19 @@ def _reader(name: str, hint: Any) -> Convert:
 
 
 def _back(hint: Any) -> Convert:
-    """From a column's value to a field's; what may be missing stays None."""
+    """From a column's value to a field's; what may be missing stays None, and what an older file
+    did not have is empty.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (real,) = (one for one in arguments if one is not type(None))
-        return _back(real)
+        inner = _back(real)
+        return lambda value: None if value is None else inner(value)
     if origin is tuple:
         item = _back(arguments[0])
-        return lambda values: tuple(item(one) for one in values)
+        return lambda values: tuple(item(one) for one in values or ())
     if origin is dict:
-        return lambda pairs: None if pairs is None else dict(pairs)
+        return lambda pairs: dict(pairs or ())
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return lambda word: None if word is None else hint(word)
     if dataclasses.is_dataclass(hint):

@@ -22,10 +22,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from models.contract import READER
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.settings import Kafka
 from streams.archive.layout import Place
 from streams.archive.tables import Entry
+from streams.permitted import heed
 from streams.topics import COMPACTED
 
 AT_ONCE: Final = 500
@@ -49,7 +51,8 @@ class Missing:
 class LogReader:
     """Records of ``roles``' topics, from ``reached`` on, in order within each partition.
 
-    ``roles`` names each topic's role. Kafka being away raises nothing once reading has begun.
+    ``roles`` names each topic's role. Kafka being away raises nothing once reading has
+    begun; that it does not let us read raises NotPermitted.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class LogReader:
             {
                 **kafka.librdkafka(),
                 "client.id": "plimsoll-archive",
-                "group.id": "plimsoll-archive",  # asked for by the library; no group is joined
+                "group.id": READER,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",  # ours to decide, and to tell
@@ -150,6 +153,7 @@ class LogReader:
         if code in _NOT_THERE:
             self._astray.add(_place(message)[:2])
             return
+        heed(problem, self._kafka.librdkafka(), "Read", message.topic() or "")
         log.warning("records cannot be read", topic=message.topic(), why=problem.str())
 
     def _went_on(self, topic: str, partition: int) -> bool:

@@ -33,6 +33,7 @@ from models.records.facts import (
     Program,
 )
 from models.records.inventory import InventoryEntry
+from models.records.lesson import LESSON, Lesson
 from models.records.order import Order, Outcome
 from models.records.rejected import DeadLetter
 from models.records.signed import Signed
@@ -122,6 +123,11 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         ],
         **{table: [_TIME, *_WHO, _STARTED, *_fields(kind, _OWN_IMAGE)]
            for kind, table in FACTS.items()},
+        "lessons": [
+            *_fields(Lesson, {"usual", "spans", "facts"}),
+            pa.field("facts", pa.list_(pa.string())), pa.field("features", pa.list_(pa.string())),
+            pa.field("signed_by", pa.string()), pa.field("signed", pa.binary()),
+        ],
         "ticks": [pa.field("topic", pa.string()), *_fields(Tick)],
         "inventory": [*_fields(InventoryEntry), pa.field("deleted", pa.bool_())],
         "verdicts": _fields(Verdict),
@@ -176,8 +182,10 @@ def gap(topic: str, partition: int, first: int, found: Entry, because: str) -> R
 
 
 def _telemetry(entry: Entry) -> Iterator[Rows]:
-    kind = _kind(entry, KINDS)
-    if kind is Batch:
+    kind = _kind(entry, {**KINDS, LESSON: Lesson})
+    if kind is Lesson:
+        yield _lesson(entry)
+    elif kind is Batch:
         batch = decode(Batch, entry.value)
         yield Rows("samples", len(batch.samples), (entry.log, batch))
     elif kind is Sightings:
@@ -194,6 +202,18 @@ def _sightings(entry: Entry, record: Sightings) -> Iterator[Rows]:
         found.setdefault(FACTS[type(one.fact)], []).append(seen)
     for table, rows in found.items():
         yield Rows(table, len(rows), rows)
+
+
+def _lesson(entry: Entry) -> Rows:
+    """As it was signed, too: whoever replays it checks it as the judge did."""
+    signed = decode(Signed, entry.value)
+    lesson = decode(Lesson, signed.payload)
+    values = _values(lesson, frozenset({"usual", "spans", "facts"})) | {
+        "facts": list(lesson.facts),
+        "features": [*(u.feature for u in lesson.usual), *(s.feature for s in lesson.spans)],
+        "signed_by": signed.key, "signed": entry.value,
+    }  # fmt: skip  # by subject
+    return _row("lessons", entry.log, values)
 
 
 def _ticks(entry: Entry) -> Rows:

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.errors import ArchiveUnusable
+from models.admission import Opened, nobody
+from models.errors import ArchiveUnusable, MalformedRecord
 from models.records.facts import Observation
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Telemetry, Tick
@@ -30,7 +31,7 @@ from streams.archive.tables import FACTS, FEATURES
 from streams.archive.views import DAMAGED
 
 _KIND_OF: Final[dict[str, Any]] = {table: kind for kind, table in FACTS.items()}
-_TABLES: Final = ("samples", "ticks", *_KIND_OF)
+_TABLES: Final = ("samples", "ticks", "lessons", *_KIND_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,17 @@ class _Part:
 
 
 class ArchivedTelemetry:
-    """A source of records, as ``models.replay.Source`` has it; ``topic`` is the telemetry's.
+    """A source of records, as ``models.replay.Source`` has it; ``topic`` is the telemetry's,
+    ``opened`` knows whose lessons count.
 
     Memory holds one row group a table, however long a day is. Raises: ArchiveUnusable when
     there is no archive, or a file of it can't be read.
     """
 
-    def __init__(self, root: Path, topic: str = "plimsoll.telemetry") -> None:
+    def __init__(
+        self, root: Path, topic: str = "plimsoll.telemetry", opened: Opened = nobody
+    ) -> None:
+        self._opened = opened
         found = newest(root)
         places = {} if found is None else found.reached
         self._places = sorted(place for name, place in places if name == topic)
@@ -86,7 +91,18 @@ class ArchivedTelemetry:
                 first, end = self.offsets.get(str(place), (offset, offset + 1))
                 self.offsets[str(place)] = (min(first, offset), max(end, offset + 1))
                 held = list(parts)
-                yield Recorded(place, offset, _record(held, members), held[0].arrived_ns)
+                told = self._told(held, members)
+                if told is not None:
+                    yield Recorded(place, offset, told, held[0].arrived_ns)
+
+    def _told(self, parts: Sequence[_Part], members: dict[str, Member]) -> Telemetry | None:
+        """The record; None for a lesson that the judge refused."""
+        if parts[0].table != "lessons":
+            return _record(parts, members)
+        try:
+            return self._opened(parts[0].rows["signed"][0].as_py(), parts[0].arrived_ns)
+        except MalformedRecord:
+            return None
 
     def _files(self, *tables: str) -> list[Path]:
         named = (lot / f"{table}.parquet" for lot in self._lots for table in tables)

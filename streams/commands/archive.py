@@ -24,9 +24,11 @@ def command(
     Goes on where the archive ends, whatever happened before: offsets stand in the archive
     itself. One process a folder. Runs until SIGTERM; what was read is archived then.
     """
+    from models.permissions import permissions
     from streams.archive.layout import Archive
     from streams.archive.loop import Archiver
     from streams.meters import ArchiveMeters, bound
+    from streams.permitted import names_of, permitted
     from streams.settings import load
 
     settings = load(archive_dir=directory, archive={"lot_s": lot_s})
@@ -35,7 +37,8 @@ def command(
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with Archive(settings.archive_dir) as archive:
+    may = permitted(settings.kafka, permissions("archive", names_of(settings)))
+    with may, Archive(settings.archive_dir) as archive:
         archiver = Archiver(settings, archive, meters, time.time_ns)
         meters.serve(settings.archive.metrics_port, archiver.pulse.state)
         archiver.run(stopping)

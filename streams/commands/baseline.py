@@ -1,4 +1,6 @@
-"""``plimsoll baseline``: what is normal of an image, as a table, a difference or a file."""
+"""``plimsoll baseline``: what is normal of an image, as a table, a difference or a file; and what
+people teach about it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import typer
 from streams.commands.output import AsJson, print_json, show
 
 command = typer.Typer(
-    help="Show, compare and export what is normal of an image.", no_args_is_help=True
+    help="Show, compare, export and import what is normal of an image.", no_args_is_help=True
 )
 
 Lineage = Annotated[str, typer.Argument(help="An image's lineage, or LINEAGE/ROLE.")]
@@ -25,7 +27,7 @@ def list_baselines(as_json: AsJson = False) -> None:
     from streams.stores.baselines import newest_first
 
     rows = []
-    for state in _baselines().all():
+    for state in baselines().all():
         for image in newest_first(state)[:1]:
             found = _normal(state, image)
             rows.append({
@@ -74,7 +76,7 @@ def diff(
     from models.normal import differences
     from streams.stores.baselines import image_of, newest_first
 
-    state = _baselines().find(lineage)
+    state = baselines().find(lineage)
     new = image_of(state, after)
     older = [one for one in newest_first(state) if one.first_ns <= new.first_ns and one is not new]
     if not older:
@@ -85,7 +87,7 @@ def diff(
         print_json({"before": old.name, "after": new.name, "changes": changes})
         return
     typer.echo(f"- {old.name}\n+ {new.name}")
-    show([_change(one) for one in changes], as_json=False,
+    show([change_row(one) for one in changes], as_json=False,
          empty="no feature differs by two deviations or more")  # fmt: skip  # one call
 
 
@@ -108,6 +110,66 @@ def export(
     typer.echo(f"{found.image}: {out}")
 
 
+From = Annotated[
+    str, typer.Option("--from", help="Event time from which it holds: now, +30s, a date (UTC).")
+]
+Because = Annotated[str, typer.Option(help="Why; stands in the record.")]
+Key = Annotated[str, typer.Option("--key", help="An operator's or trainer's key in keys_dir.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait until a worker has taken it in.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the difference; say nothing.")]
+
+
+@command.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `export` wrote, TOML or JSON; edited, maybe.")],
+    lineage: Annotated[
+        str, typer.Option(help="LINEAGE or LINEAGE/ROLE that is taught; else the file's.")
+    ] = "",
+    image: Annotated[
+        str, typer.Option("--image", help="The version that is taught; else the newest.")
+    ] = "",
+    full: Annotated[
+        bool, typer.Option("--full", help="As if learned here; else as a new version inherits.")
+    ] = False,
+    from_: From = "now", because: Because = "", key: Key = "operator", wait: Wait = 20.0,
+    dry_run: DryRun = False, as_json: AsJson = False,
+) -> None:  # fmt: skip  # as the others
+    """Teach what a reviewed file says is normal of an image, from an event time on.
+
+    What the file does not name stays as it is. Without --full magnitudes are only watched until
+    the image has shown that the file fits it. Proofs are never taught.
+    """
+    from streams.commands import teaching
+
+    teaching.import_file(
+        file, lineage, image, full=full, from_=from_, because=because, key=key, wait_s=wait,
+        dry_run=dry_run, as_json=as_json,
+    )  # fmt: skip  # one call
+
+
+@command.command()
+def lessons(lineage: Lineage, as_json: AsJson = False) -> None:
+    """What people have taught about a lineage: dismissed, confirmed, imported; and until when."""
+    from streams.commands.teaching import told_of
+
+    show(told_of(baselines().find(lineage)), as_json=as_json, empty="nobody has taught anything")
+
+
+@command.command()
+def undo(
+    lineage: Lineage,
+    lesson: Annotated[str, typer.Argument(help="A lesson's id, or the beginning of it.")],
+    because: Because = "", key: Key = "operator", wait: Wait = 20.0, dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip  # as the others
+    """Take a lesson back; an imported baseline goes back to what was there before it."""
+    from streams.commands import teaching
+
+    teaching.undo(
+        lineage, lesson, because=because, key=key, wait_s=wait, dry_run=dry_run, as_json=as_json
+    )
+
+
 # ---- inside -------------------------------------------------------------------------------
 
 
@@ -117,7 +179,8 @@ def _settings() -> Any:
     return load()
 
 
-def _baselines() -> Any:
+def baselines() -> Any:
+    """What workers know, read from their table's changelog."""
     from models.contract import Topics
     from streams.stores.baselines import Baselines
 
@@ -129,7 +192,7 @@ def _baselines() -> Any:
 def _find(lineage: str, image: str) -> Any:
     from streams.stores.baselines import image_of
 
-    state = _baselines().find(lineage)
+    state = baselines().find(lineage)
     return _normal(state, image_of(state, image))
 
 
@@ -140,7 +203,7 @@ def _normal(state: Any, image: Any) -> Any:
     return normal(state, image, Detection())
 
 
-def _change(one: Any) -> dict[str, Any]:
+def change_row(one: Any) -> dict[str, Any]:
     def told(side: Any) -> str:
         from models.reasons import amount
 

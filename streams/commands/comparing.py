@@ -58,14 +58,12 @@ def _alarms(settings: Any, registry: Any, model: str, window: Window) -> dict[st
     """Alarm → image."""
     from models.policy import Policy
     from streams.commands.progress import reading
-    from streams.commands.replay import core_of_the_time, with_model
+    from streams.commands.replay import core_of_the_time, telemetry_of, with_model
     from streams.replaying import replayed
-    from streams.stores.window import TelemetryLog
 
     then = core_of_the_time(settings, registry)
-    topic = Topics(settings.topic_prefix).telemetry
     with reading(f"judging with {model}") as progress:
-        source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)
+        source = telemetry_of(settings, progress)
         asked = with_model(then, registry, model)
         would = replayed(source, asked, Policy(), settings.scope, window, then)
     return {one.verdict.uid: one.verdict.image for one in would.alarms()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -142,6 +143,15 @@ def read_all() -> tuple[BaseSettings, ...]:
     if faults:
         raise ConfigurationError(tell_faults(faults.values()))
     return tuple(read)
+
+
+def everything() -> SimpleNamespace:
+    """The settings of all parts by name, wherever each is read.
+
+    Raises: ConfigurationError with the faults of all.
+    """
+    read = {name: getattr(one, name) for one in read_all() for name in type(one).model_fields}
+    return SimpleNamespace(**read)
 
 
 def _everything() -> set[str]:

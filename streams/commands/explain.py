@@ -26,7 +26,8 @@ def command(
 ) -> None:
     """Why a container was found: what was measured, what is normal, what its siblings do.
 
-    Told is the strongest verdict. With --replay every feature is shown as
+    Told is the verdict that turned it: the first of the highest level, before anybody answered;
+    where a later one scored higher, that one as well. With --replay every feature is shown as
     the judge saw it then, with the forest's part by path attribution.
     """
     from streams.report.rows import reasons
@@ -34,17 +35,22 @@ def command(
 
     settings = load()
     course, incident = _course(settings, target, since)
-    seen = _looked_at(settings, course.worst, quiet=as_json) if again else None
+    turning, worst = course.turning, course.worst
+    seen = _looked_at(settings, turning, quiet=as_json) if again else None
     if as_json:
         print_json({
-            "incident": incident, "verdict": course.worst, "replayed": again, "portrait": seen,
+            "incident": incident, "verdict": turning, "strongest": worst, "replayed": again,
+            "portrait": seen,
             "course": [{"at_ns": one.at_ns, "level": one.level, "score": one.score,
                         "model": one.model} for one in course.verdicts],
         })  # fmt: skip  # one document
         return
     for line in _said(course, incident):
         typer.echo(line)
-    show(reasons(course.worst), as_json=False)
+    show(reasons(turning), as_json=False)
+    if worst is not turning:
+        typer.echo(f"\nits strongest verdict, {_when(worst)}: score {worst.score:.2f}")
+        show(reasons(worst), as_json=False)
     if again:
         typer.echo("")
         _show_portrait(seen)
@@ -73,35 +79,37 @@ def _course(settings: Any, target: str, since: str) -> tuple[Any, str]:
 
 
 def _looked_at(settings: Any, verdict: Any, *, quiet: bool) -> Any:
-    from models.contract import Topics
     from streams.commands.models import registry_of
     from streams.commands.progress import reading
-    from streams.commands.replay import core_of_the_time
+    from streams.commands.replay import core_of_the_time, telemetry_of
     from streams.explaining import looked_at
-    from streams.stores.window import TelemetryLog
 
     core = core_of_the_time(settings, registry_of(settings))
-    topic = Topics(settings.topic_prefix).telemetry
     with reading("replaying", quiet=quiet) as progress:
-        source = TelemetryLog(settings.kafka.librdkafka(), topic, progress)
-        return looked_at(source, core, verdict)
+        return looked_at(telemetry_of(settings, progress), core, verdict)
 
 
 def _said(course: Any, incident: str) -> Iterator[str]:
     from streams.commands.times import clock
     from streams.report.words import clean
 
-    one = course.worst
+    one = course.turning
     yield clean(f"{one.name or one.subject[:12]} is {one.level}: score {one.score:.2f}")
     yield clean(f"  image      {one.image}" + (f", role {one.role}" if one.role else ""))
     yield clean(f"  container  {one.subject} on host {one.host}")
-    yield f"  judged at  {clock(one.at_ns)} UTC, after {(one.at_ns - one.from_ns) / 1e9:.0f} s"
+    yield f"  judged at  {_when(one)}"
     yield f"  model      {one.model or 'none: distance alone'}"
     if incident:
         yield f"  incident   {incident}"
     steps = [next(same) for _, same in groupby(course.verdicts, lambda one: one.level)]
     yield "  course     " + ", ".join(f"{clock(s.at_ns)[11:]} {s.level}" for s in steps[-6:])
     yield ""
+
+
+def _when(one: Any) -> str:
+    from streams.commands.times import clock
+
+    return f"{clock(one.at_ns)} UTC, after {(one.at_ns - one.from_ns) / 1e9:.0f} s"
 
 
 def _show_portrait(seen: Any) -> None:

@@ -31,10 +31,12 @@ def command(
     Start two: one governs, the other takes over when it ends. Ends with 0 on SIGTERM, and
     otherwise when it could lose something: start it again.
     """
+    from models.permissions import permissions
     from streams.build import governor_app, policy_of
     from streams.delivery.app import Vital, run
     from streams.keys import Signer
     from streams.meters import Meters, bound
+    from streams.permitted import names_of, permitted
     from streams.settings import load
 
     settings = load(governor={"policy_file": policy, "mode": mode, "group": group})
@@ -54,5 +56,6 @@ def command(
     meters = Meters()
     vital = Vital(meters.took, meters.recovery_s.observe)
     meters.serve(settings.governor.metrics_port, vital.state)
-    app = governor_app(settings, meters, time.time_ns)
-    run(app, patience_s=settings.governor.stuck_s, vital=vital)
+    with permitted(settings.kafka, permissions("govern", names_of(settings))):
+        app = governor_app(settings, meters, time.time_ns)
+        run(app, patience_s=settings.governor.stuck_s, vital=vital)

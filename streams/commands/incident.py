@@ -13,6 +13,7 @@ import typer
 
 from models.records.control import Verb
 from streams.commands.output import AsJson, print_json, show
+from streams.commands.times import moment
 from streams.report.words import clean
 
 command = typer.Typer(
@@ -121,17 +122,26 @@ def confirm(
     incident: Id, because: Because = "", key: Key = "operator", wait: Wait = 30.0,
     dry_run: DryRun = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip  # as the others
-    """It was real: say so in the record."""
+    """It was real: say so in the record; nothing of it is ever learned."""
     _about(Verb.CONFIRM, incident, 0, because, key, wait, dry_run, as_json)
 
 
 @command.command()
 def dismiss(
-    incident: Id, because: Because = "", key: Key = "operator", wait: Wait = 30.0,
+    incident: Id,
+    teach_for: Annotated[
+        str, typer.Option("--for", help="How long the like is normal: 12h, 30d at most; 0s: not.")
+    ] = "30d",
+    because: Because = "", key: Key = "operator", wait: Wait = 30.0,
     dry_run: DryRun = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip  # as the others
-    """A false alarm: release what is held, and close."""
-    _about(Verb.DISMISS, incident, 0, because, key, wait, dry_run, as_json)
+    """A false alarm: release what is held, close, and learn it as normal for a while.
+
+    Its facts, and its features up to what was seen; never proofs. `plimsoll baseline lessons`
+    lists what was learned, `undo` takes it back.
+    """
+    until_ns = moment(f"+{teach_for.removeprefix('+')}", time.time_ns())
+    _about(Verb.DISMISS, incident, until_ns, because, key, wait, dry_run, as_json)
 
 
 @command.command()

@@ -79,11 +79,10 @@ class _Job:
         from streams.keys import TrustFile
         from streams.replaying import replayed
         from streams.stores.decided import decided
-        from streams.stores.window import TelemetryLog
 
         settings, topics = self.settings, Topics(self.settings.topic_prefix)
         with reading("replaying", quiet=quiet) as progress:
-            source = TelemetryLog(settings.kafka.librdkafka(), topics.telemetry, progress)
+            source = telemetry_of(settings, progress)
             asked, of_the_time = self._cores()
             would = replayed(
                 source, asked, _policy(settings), settings.scope, self.window, of_the_time
@@ -120,6 +119,16 @@ class _Job:
         from streams.keys import Signer
 
         self.registry.say(rehearsal, Signer.load(self.settings.keys_dir, key))
+
+
+def telemetry_of(settings: Any, progress: Any) -> Any:
+    """The telemetry topic to read back, with what people taught as the workers believe it."""
+    from models.contract import Topics
+    from streams.lessons import trusted
+    from streams.stores.window import TelemetryLog
+
+    topic = Topics(settings.topic_prefix).telemetry
+    return TelemetryLog(settings.kafka.librdkafka(), topic, progress, trusted(settings.keys_dir))
 
 
 def core_of_the_time(settings: Any, registry: Any) -> Any:

@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from models.contract import Topics
+from streams.commands.acls import acls
 from streams.commands.output import AsJson, show
 from streams.settings import Settings, load
 from streams.topics import Cluster, Difference, Planned, compare, plan
 
-command = typer.Typer(help="Create, list and compare the topics.", no_args_is_help=True)
+command = typer.Typer(
+    help="Create, list and compare the topics; print who may do what to them.",
+    no_args_is_help=True,
+)
+command.command()(acls)
 
 Replication = Annotated[
     int | None, typer.Option(min=0, help="Copies of each partition; 0: the broker's default.")

@@ -34,16 +34,16 @@ def command(
     """
     from models.contract import Topics
     from streams.commands.progress import reading
+    from streams.commands.replay import telemetry_of
     from streams.keys import Signer
     from streams.settings import load
     from streams.stores.models import ModelStore
-    from streams.stores.window import TelemetryLog
 
     settings, now_ns = load(), time.time_ns()
     topics = Topics(settings.topic_prefix)
     signer = Signer.load(settings.keys_dir, key)
     with reading("training", quiet=as_json) as progress:
-        source = TelemetryLog(settings.kafka.librdkafka(), topics.telemetry, progress)
+        source = telemetry_of(settings, progress)
         manifest, content = _trained(source, settings, since, until, now_ns, seed)
     told: dict[str, Any] = {"model": manifest.uid, "took_s": (time.time_ns() - now_ns) / 1e9}
     if not dry_run:

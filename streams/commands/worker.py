@@ -18,9 +18,11 @@ def command(
     Start as many as there is work for: Kafka shares the partitions among them. Ends with 0
     on SIGTERM, and otherwise when it could lose something: start it again.
     """
+    from models.permissions import permissions
     from streams.build import judge_app
     from streams.delivery.app import Vital, run
     from streams.meters import Meters, bound
+    from streams.permitted import names_of, permitted
     from streams.settings import load
 
     settings = load(worker={"group": group})
@@ -28,5 +30,6 @@ def command(
     meters = Meters()
     vital = Vital(meters.took, meters.recovery_s.observe)
     meters.serve(settings.worker.metrics_port, vital.state)
-    app = judge_app(settings, meters, time.time_ns)
-    run(app, patience_s=settings.worker.stuck_s, vital=vital)
+    with permitted(settings.kafka, permissions("worker", names_of(settings))):
+        app = judge_app(settings, meters, time.time_ns)
+        run(app, patience_s=settings.worker.stuck_s, vital=vital)

@@ -16,12 +16,13 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from models.contract import ONLY_PARTITION, PARTITIONER, Topics
+from models.contract import ONLY_PARTITION, PARTITIONER, READER, Topics
 from models.errors import StoreFailed
 from models.health import Pulse
 from models.records.codec import decode
 from models.records.order import Outcome
 from streams.meters import Meters
+from streams.permitted import explained
 from streams.responders.course import Course
 from streams.responders.reception import Reception, Refusal
 from streams.responders.store import Case, ResponderStore, Step
@@ -98,7 +99,8 @@ class Runner:
         if message is not None:
             self._take(message)
         self._end_due()
-        self._meters.owed.set(self._outbox.send())
+        self._outbox.send()
+        self._meters.owed.set(self._outbox.under_way)
         self._tidy()
         self._meters.queued.set(len(self._running))
         self.pulse.beat(self._orders.waits)
@@ -187,12 +189,13 @@ class _Orders:
     """All partitions of the orders topic, from where the store says."""
 
     def __init__(self, kafka: Mapping[str, str], topic: str, store: ResponderStore) -> None:
+        self._kafka = kafka
         self._topic = topic
         self._store = store
         self._consumer = Consumer(
             {
                 **kafka,
-                "group.id": "plimsoll-respond",  # asked for by the library; no group is joined
+                "group.id": READER,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "error_cb": _unreachable,
@@ -220,7 +223,8 @@ class _Orders:
         message = self._consumer.poll(wait_s)
         if message is None or message.error() is None:
             return message
-        log.warning("orders cannot be read", why=str(message.error()), topic=self._topic)
+        why = explained(message.error(), self._kafka, "Read", self._topic)
+        log.warning("orders cannot be read", why=why, topic=self._topic)
         return None
 
     def passed(self, part: int, following: int) -> None:
@@ -244,7 +248,8 @@ class _Orders:
             return False
         self._reachable = True
         if found.error is not None:
-            log.warning("no orders topic yet", why=str(found.error), topic=self._topic)
+            why = explained(found.error, self._kafka, "Read", self._topic)
+            log.warning("no orders topic yet", why=why, topic=self._topic)
             return False
         new = sorted(set(found.partitions) - self._assigned)
         if new:
@@ -270,14 +275,40 @@ class _Outbox:
     def __init__(
         self, kafka: Mapping[str, str], topic: str, store: ResponderStore, meters: Meters
     ) -> None:
+        self._kafka = kafka
         self._topic = topic
         self._store = store
         self._meters = meters
         self._lock = threading.Lock()
         self._under_way: set[int] = set()
-        self._producer = Producer(
+        self._not_before_s = 0.0
+        self._producer = self._new_producer()
+
+    @property
+    def under_way(self) -> int:
+        """Outcomes that the broker has not confirmed."""
+        return len(self._under_way)
+
+    def send(self) -> None:
+        """Hand over what is new; never waits. Delivery is noted whenever this is called."""
+        with self._lock:
+            try:
+                if time.monotonic() >= self._not_before_s:
+                    for number, body in self._store.untold():
+                        if number not in self._under_way:
+                            self._produce(number, body)
+                self._producer.poll(0)
+            except KafkaException as problem:
+                self._begin_anew(problem)
+
+    def close(self) -> None:
+        self.send()
+        self._producer.flush(5.0)
+
+    def _new_producer(self) -> Producer:
+        return Producer(
             {
-                **kafka,
+                **self._kafka,
                 "acks": "all",
                 "enable.idempotence": True,
                 "partitioner": PARTITIONER,
@@ -287,21 +318,13 @@ class _Outbox:
             }
         )
 
-    def send(self) -> int:
-        """Hand over what is new; never waits. Delivery is noted whenever this is called.
-
-        Returns how many the broker has not confirmed.
-        """
-        with self._lock:
-            for number, body in self._store.untold():
-                if number not in self._under_way:
-                    self._produce(number, body)
-            self._producer.poll(0)
-            return len(self._under_way)
-
-    def close(self) -> None:
-        self.send()
-        self._producer.flush(5.0)
+    def _begin_anew(self, problem: KafkaException) -> None:
+        """The client is of no use any more; what it had is in the store."""
+        why = explained(problem.args[0], self._kafka, "Write", self._topic)
+        log.warning("outcomes wait in the store", why=why, topic=self._topic)
+        self._under_way.clear()
+        self._producer = self._new_producer()
+        self._not_before_s = time.monotonic() + AGAIN_S
 
     def _produce(self, number: int, body: bytes) -> None:
         outcome = decode(Outcome, body)
@@ -312,7 +335,9 @@ class _Outbox:
                 self._store.told(number)
                 self._count(outcome)
             else:
-                log.warning("outcome waits in the store", order=outcome.order, why=str(error))
+                self._not_before_s = time.monotonic() + AGAIN_S
+                why = explained(error, self._kafka, "Write", self._topic)
+                log.warning("outcome waits in the store", order=outcome.order, why=why)
 
         try:
             self._producer.produce(

@@ -11,9 +11,10 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from models.contract import partition_of
+from models.contract import READER, partition_of
 from models.errors import BrokerUnreachable
 from models.settings import Kafka
+from streams.permitted import heed
 
 _ASK_S: Final = 15.0
 _STILL_S: Final = 20.0
@@ -29,7 +30,7 @@ class LogReader:
 
     def __init__(self, kafka: Kafka, *, by_time: bool = True) -> None:
         self._by_time = by_time
-        self._config = {**kafka.librdkafka(), "group.id": "plimsoll-reader",
+        self._config = {**kafka.librdkafka(), "group.id": READER,
                         "enable.auto.commit": False, "log_level": 0}  # fmt: skip  # one thought
         self._bootstrap = kafka.bootstrap
 
@@ -50,12 +51,14 @@ class LogReader:
             consumer.assign([one for one in begins if one.partition in left])
             yield from self._until(consumer, left)
         except KafkaException as problem:
+            heed(problem.args[0], self._config, "Read", topic)
             raise BrokerUnreachable(self._silent(topic, problem.args[0].str())) from problem
         finally:
             consumer.close()
 
     def _ends(self, consumer: Consumer, topic: str, key: str) -> dict[int, tuple[int, int]]:
         found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+        heed(found.error, self._config, "Read", topic)
         if found.error is not None:
             why = f"{found.error.str()}; run `plimsoll topics create` first"
             raise BrokerUnreachable(f"topic {topic}: {why}")

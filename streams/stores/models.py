@@ -18,11 +18,12 @@ import structlog
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
 
-from models.contract import KIND_HEADER, ONLY_PARTITION
+from models.contract import KIND_HEADER, ONLY_PARTITION, READER
 from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError, UntrustedFile
 from models.features import NAMES
@@ -32,6 +33,7 @@ from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
 from models.register import Schedule, Turn, implied, schedule
 from streams.keys import Role, Signer, Trust, signed_by
+from streams.permitted import explained, heed
 
 log = structlog.get_logger(__name__)
 
@@ -278,37 +280,26 @@ def _roster(now: Schedule, models: Mapping[str, Any]) -> Roster:
     ))  # fmt: skip  # one expression
 
 
-class ModelFollower:
-    """The active and shadow models of one scope, kept up with the topic by a thread of its
-    own.
-
-    ``opened`` turns manifest and file into a model, or raises UntrustedFile. A model that
-    is forged, damaged or of another shape is left out, with a line that says why; what was
-    active before stays.
+class Follower:
+    """What trainers and operators said of one scope, kept up with the topic by a thread of its
+    own. What does not hold is left out, with a line that says why.
     """
 
     def __init__(
-        self, kafka: Mapping[str, str], topic: str, scope: str, *, store: ModelStore, trust: Trust,
-        opened: Callable[[Manifest, bytes], Any],
-    ) -> None:  # fmt: skip  # two lines read better than seven
-        config = {**kafka, "group.id": "plimsoll-models", "enable.auto.commit": False}
-        self._consumer = Consumer(config)
-        self._topic = topic
-        self._store, self._trust, self._opened = store, trust, opened
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, trust: Trust
+    ) -> None:  # fmt: skip  # as the others
+        self._config = {**kafka, "group.id": READER, "enable.auto.commit": False}
+        self._consumer = Consumer(self._config)
+        self._topic, self._trust = topic, trust
         self._register = Register(scope)
-        self._models: dict[str, Any] = {}
-        self._told: Schedule | None = None
         self._stop = threading.Event()
-        self._changed: Callable[[Roster], None] = lambda _roster: None
         self._thread = threading.Thread(target=self._follow, name="models", daemon=True)
 
-    def start(self, changed: Callable[[Roster], None]) -> None:
-        """Read all that is there, then go on in the background; ``changed`` gets all active
-        and shadow models, by the event time from which each counts, whenever that changes.
+    def begin(self) -> None:
+        """Read all that is there, then go on in the background.
 
         Raises: BrokerUnreachable when the topic can't be read.
         """
-        self._changed = changed
         self._catch_up()
         self._thread.start()
 
@@ -317,6 +308,12 @@ class ModelFollower:
         if self._thread.is_alive():
             self._thread.join()
         self._consumer.close()
+
+    def _heard(self, record: ModelRecord, logged_ns: int) -> None:
+        """A record of ours that holds, and when the log took it in."""
+
+    def _tell(self) -> None:
+        """All that is there, or one more, has been taken."""
 
     def _catch_up(self) -> None:
         start = TopicPartition(self._topic, ONLY_PARTITION, 0)
@@ -332,10 +329,12 @@ class ModelFollower:
                     raise BrokerUnreachable(
                         f"models topic {self._topic}: no answer in {_CATCH_UP_S} s"
                     )
+                heed(message.error(), self._config, "Read", self._topic)
                 if message.error() is None:
                     low = (message.offset() or 0) + 1
                     self._take(message)
         except KafkaException as problem:
+            heed(problem.args[0], self._config, "Read", self._topic)
             raise BrokerUnreachable(
                 f"models topic {self._topic}: {problem.args[0].str()}; does it exist "
                 "(plimsoll topics create), may this user read it?"
@@ -345,9 +344,16 @@ class ModelFollower:
     def _follow(self) -> None:
         while not self._stop.is_set():
             message = self._consumer.poll(_POLL_S)
-            if message is not None and message.error() is None:
+            if message is None:
+                continue
+            if message.error() is None:
                 self._take(message)
                 self._tell()
+            else:
+                log.error("models cannot be followed", why=self._why(message.error()))
+
+    def _why(self, problem: KafkaError | None) -> str:
+        return explained(problem, self._config, "Read", self._topic)
 
     def _take(self, message: Any) -> None:
         place = f"{message.topic()}[{message.partition()}]@{message.offset()}"
@@ -359,8 +365,37 @@ class ModelFollower:
             record = opened_record(message, self._trust)
             _warn_if_late(record, message.timestamp())
             self._register.take(key, record)
+            if record.scope == self._register.scope:
+                self._heard(record, message.timestamp()[1] * 10**6)
         except PlimsollError as problem:
             _refuse(str(problem), record=place)
+
+
+class ModelFollower(Follower):
+    """The active and shadow models of one scope.
+
+    ``opened`` turns manifest and file into a model, or raises UntrustedFile. A model that
+    is forged, damaged or of another shape is left out; what was active before stays.
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, store: ModelStore, trust: Trust,
+        opened: Callable[[Manifest, bytes], Any],
+    ) -> None:  # fmt: skip  # two lines read better than seven
+        super().__init__(kafka, topic, scope, trust=trust)
+        self._store, self._opened = store, opened
+        self._models: dict[str, Any] = {}
+        self._told: Schedule | None = None
+        self._changed: Callable[[Roster], None] = lambda _roster: None
+
+    def start(self, changed: Callable[[Roster], None]) -> None:
+        """Follow; ``changed`` gets all active and shadow models, by the event time from which
+        each counts, whenever that changes.
+
+        Raises: BrokerUnreachable when the topic can't be read.
+        """
+        self._changed = changed
+        self.begin()
 
     def _tell(self) -> None:
         """Open what a turn names and is not open yet, then say whose turn it is when."""
@@ -397,3 +432,20 @@ def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
 
 def _refuse(why: str, **about: str) -> None:
     log.error("model refused, nothing of it is used", why=why, **about)
+
+
+class RehearsalFollower(Follower):
+    """What past windows came to, as it is said; ``heard`` gets each, and when the log took it
+    in.
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, str], topic: str, scope: str, *, trust: Trust,
+        heard: Callable[[Rehearsal, int], None],
+    ) -> None:  # fmt: skip  # two lines read better than seven
+        super().__init__(kafka, topic, scope, trust=trust)
+        self._told_of = heard
+
+    def _heard(self, record: ModelRecord, logged_ns: int) -> None:
+        if isinstance(record, Rehearsal):
+            self._told_of(record, logged_ns)

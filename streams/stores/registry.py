@@ -13,6 +13,7 @@ from models.errors import BrokerUnreachable, ConfigurationError, PlimsollError
 from models.records.manifest import Manifest, Rehearsal, Stage, Staging
 from models.settings import Kafka
 from streams.keys import Signer, Trust
+from streams.permitted import heed
 from streams.stores.models import (
     ModelRecord,
     ModelStore,
@@ -79,6 +80,8 @@ class Registry:
             left = producer.flush(_FLUSH_S)
         except KafkaException as problem:
             failed, left = [problem.args[0]], 0
+        for one in failed:
+            heed(one, self._kafka.librdkafka(), "Write", self._topic)
         if left or failed:
             why = failed[0].str() if failed else "it did not answer"
             raise BrokerUnreachable(f"Kafka at {self._kafka.bootstrap}: {why}; nothing was said")

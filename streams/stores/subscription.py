@@ -8,9 +8,11 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
+from models.contract import READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.settings import Kafka
 from streams.alerts import unwrapped
+from streams.permitted import heed
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +28,7 @@ def follow(
     Raises: BrokerUnreachable, when Kafka does not answer at the start.
     """
     consumer = Consumer(
-        {**kafka.librdkafka(), "group.id": "plimsoll-tail", "enable.auto.commit": False,
+        {**kafka.librdkafka(), "group.id": READER, "enable.auto.commit": False,
          "log_level": 0}
     )  # fmt: skip  # one thought
     try:
@@ -38,21 +40,22 @@ def follow(
         ])  # fmt: skip  # one thought
         held: list[dict[str, Any]] = []
         while left:
-            held += _alerts(consumer, topic)
+            held += _alerts(consumer, kafka, topic)
             for one in consumer.position(consumer.assignment()):
                 if one.offset >= ends[one.partition][1]:
                     left.discard(one.partition)
         yield from sorted(held, key=lambda body: int(body["time"]))
         while not until_end:
-            yield from _alerts(consumer, topic)
+            yield from _alerts(consumer, kafka, topic)
     finally:
         consumer.close()
 
 
-def _alerts(consumer: Consumer, topic: str) -> Iterator[dict[str, Any]]:
+def _alerts(consumer: Consumer, kafka: Kafka, topic: str) -> Iterator[dict[str, Any]]:
     """What came within a moment."""
     for message in consumer.consume(100, 0.2):
         problem = message.error()
+        heed(problem, kafka.librdkafka(), "Read", topic)
         if problem is not None:
             log.warning("the broker says", why=problem.str(), topic=topic)
             continue
@@ -65,6 +68,7 @@ def _alerts(consumer: Consumer, topic: str) -> Iterator[dict[str, Any]]:
 def _ends(consumer: Consumer, kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
     try:
         found = consumer.list_topics(topic, timeout=_ASK_S).topics[topic]
+        heed(found.error, kafka.librdkafka(), "Read", topic)
         if found.error is not None:
             why = f"{found.error.str()}; run `plimsoll topics create` first"
             raise BrokerUnreachable(f"topic {topic}: {why}")

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
-from models.admission import admitted
-from models.contract import KIND_HEADER
+from models.admission import Opened, admitted, nobody
+from models.contract import KIND_HEADER, READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.replay import Recorded
+from streams.permitted import heed
 
 _ASK_S: Final = 15.0
 _STILL_S: Final = 20.0
@@ -31,7 +32,7 @@ class TopicLog:
 
     def __init__(self, kafka: Mapping[str, str], topic: str) -> None:
         # What retention removes while we read is passed over, not the rest with it.
-        self._config = {**kafka, "group.id": "plimsoll-reader", "enable.auto.commit": False,
+        self._config = {**kafka, "group.id": READER, "enable.auto.commit": False,
                         "auto.offset.reset": "earliest", "log_level": 0}  # fmt: skip  # one thought
         self._topic = topic
         self.offsets: dict[str, tuple[int, ...]] = {}
@@ -74,6 +75,7 @@ class TopicLog:
 
     def _partitions(self, consumer: Consumer) -> int:
         found = consumer.list_topics(self._topic, timeout=_ASK_S).topics[self._topic]
+        heed(found.error, self._config, "Read", self._topic)
         if found.error is not None:
             why = f"{found.error.str()}; run `plimsoll topics create` first"
             raise BrokerUnreachable(f"topic {self._topic}: {why}")
@@ -120,14 +122,16 @@ class TopicLog:
 
 
 class TelemetryLog(TopicLog):
-    """The telemetry topic as a source of records for training and replay."""
+    """The telemetry topic as a source of records for training and replay; ``opened`` knows
+    whose lessons count.
+    """
 
     def __init__(
         self, kafka: Mapping[str, str], topic: str,
-        progress: Callable[[float], None] = lambda _share: None,
+        progress: Callable[[float], None] = lambda _share: None, opened: Opened = nobody,
     ) -> None:  # fmt: skip  # two lines read better than five
         super().__init__(kafka, topic)
-        self._progress = progress
+        self._progress, self._opened = progress, opened
         self.refused = 0
         """Records that the judge keeps as dead letters, and that we pass over."""
 
@@ -140,7 +144,7 @@ class TelemetryLog(TopicLog):
             try:
                 record = admitted(
                     kind_of(message), message.key(), message.value(), partition=place,
-                    partitions=count, arrived_ns=arrived_ns,
+                    partitions=count, arrived_ns=arrived_ns, opened=self._opened,
                 )  # fmt: skip  # one line a thought
             except MalformedRecord:
                 self.refused += 1
@@ -161,6 +165,7 @@ def _reader(config: Mapping[str, Any], topic: str) -> Iterator[Consumer]:
     try:
         yield consumer
     except KafkaException as problem:
+        heed(problem.args[0], config, "Read", topic)
         raise BrokerUnreachable(
             f"Kafka, topic {topic}: {problem.args[0].str()}; is it up (plimsoll config show)?"
         ) from problem

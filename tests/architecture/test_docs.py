@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from models.contract import KEYED, SINGLE_PARTITION
+from models.permissions import PARTS, Names
+from streams.commands.acls import table as rights
 from streams.commands.config import _page as settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,16 @@ def test_the_table_of_topics_is_the_contract_s() -> None:
 
     assert {name for name, partitions in rows if partitions == "1"} == set(SINGLE_PARTITION)
     assert {name for name, partitions in rows if partitions != "1"} == set(KEYED)
+
+
+def test_the_table_of_rights_is_the_one_that_the_command_prints() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    listed = re.search(r"<!-- permissions -->\n(.*)<!-- end of permissions -->", page, re.DOTALL)
+
+    assert listed is not None
+    assert listed[1] == "\n".join(rights(Names())) + "\n"
+    for part, what in PARTS.items():
+        assert f"| {part} | {what} |" in page
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

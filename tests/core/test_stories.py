@@ -5,13 +5,32 @@ from __future__ import annotations
 import copy
 import functools
 
+import numpy as np
 import pytest
 
-from models.features import Array
+from models.detection import Detection
+from models.features import INDEX, SIZE, Array
+from models.lineage import Case
+from models.magnitudes import own_level
+from models.members import LAST, LEVEL
+from models.pieces import Bench, Said, magnitudes
 from models.pipeline import Core
 from models.records.facts import Fact
 from models.records.verdict import Level
-from tests.core.fleet import STORIES, TWINS, Lineage, Watch, miner
+from models.verdict import level_of
+from tests.core.fleet import (
+    OPENED,
+    RX,
+    RXP,
+    START_NS,
+    STORIES,
+    TWINS,
+    TX,
+    TXP,
+    Lineage,
+    Watch,
+    miner,
+)
 
 SEEDS = range(3)
 """``python -m tests.core.figures`` tells them for more."""
@@ -108,3 +127,38 @@ def test_a_ticket_of_magnitudes_moves_their_line_and_a_proof_does_not() -> None:
     assert lifts["memory-leak"] > lifts[""] + 0.1
     assert lifts["dropped-program"] < lifts[""] + 0.05
     assert -0.1 < lifts[""] < 0.0
+
+
+def test_who_falls_silent_is_not_odd_for_it() -> None:
+    """Of no traffic no ratio can be told: one that was odd before does not stay so either."""
+    lineage, watch, begin_s = told("database", 2, 5.0)
+    victim = lineage.pods[0].member.subject
+
+    def stops(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        if place == 0:
+            small = lineage.now_s < begin_s + 60
+            row[TX], row[TXP] = (200e3, 5_000.0) if small else (0.0, 0.0)
+            row[RX], row[RXP], row[OPENED] = (20e3, 100.0, 0.0) if small else (0.0, 0.0, 0.0)
+
+    watch.run([lineage], 240, stops)
+
+    said = [v for v in watch.verdicts if v.subject == victim and v.reasons]
+    assert any("bytes in a sent packet" in v.reasons[0].text for v in said), "never odd: no test"
+    late = [v for v in said if v.at_ns > START_NS + (begin_s + 200) * 1e9]
+    assert not [v for v in late if v.level is not Level.QUIET], late
+
+
+def test_what_stays_within_the_usual_range_condemns_nobody() -> None:
+    """A line learned in calm times may lie inside the range: past it alone is not enough."""
+    _, watch, _ = told("database", 2, 5.0)
+    state = next(iter(watch.states.values())).copy()
+    (image,) = state.images.values()
+    at, sent = INDEX["network_transmit_bytes_per_packet"], np.zeros(SIZE)
+    sent[at] = 2.0 * image.line
+    levels = []
+    for value in (image.baseline.low[at], image.baseline.low[at] - 1.0):
+        state.members.grid[0, LAST, at] = value + own_level(state.members.grid[0, LEVEL])[at]
+        bench = Bench(state, Detection(), state.now_ns, None, Said())
+        case = Case(past_ns={"egress": state.now_ns - 60 * 10**9})
+        levels.append(level_of(magnitudes(bench, case, 0, image, sent), bench.patience))
+    assert levels == [Level.WATCH, Level.SUSPECT]

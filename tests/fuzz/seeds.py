@@ -20,9 +20,10 @@ from models.features import NAMES
 from models.modelfile import digest, save
 from models.records.codec import encode
 from models.records.manifest import Manifest
+from models.records.telemetry import Batch
 from models.training import fit
 from streams.keys import Role, Signer, Trust, TrustedKey, key_id
-from streams.tables import Body, Marker
+from streams.table_format import Body, Marker, held
 from tests.core.governing import Bench, finding, outcome, tick
 from tests.core.records.strategies import records
 
@@ -118,6 +119,10 @@ def case_files() -> list[bytes]:
     return [target.getvalue()]
 
 
+def binary_batches() -> list[bytes]:
+    return [one.to_binary() for one in drawn(Batch)]
+
+
 POLICY = b"""mode = "enforce"
 ladder = ["isolate", "pause"]
 [[rules]]
@@ -158,6 +163,23 @@ sample_period_s = 1.0
 tick_s = 2.0
 [archive]
 team_labels = ["team"]
+"""
+BASELINE = b"""scope = "default"
+lineage = "shop/cart"
+role = "web"
+image = "shop/cart@sha256:1"
+first_ns = 1790000000000000000
+known = 0.9
+container_blocks = 24.0
+line = 7.5
+facts = ["program /init"]
+[features.cpu_cores]
+unit = "cores"
+usual = 0.2
+low = 0.1
+high = 0.4
+deviation = 0.05
+blocks = 24
 """
 MOMENTS = [b"now", b"2h", b"+30s", b"1.5d", b"2026-11-25T10:00:00", b"2026-11-25T10:00:00+02:00"]
 
@@ -215,7 +237,11 @@ def incidents() -> list[bytes]:
 
 
 TABLE_ROWS = [Body(3, b"now" * 9, 2, b"before").encode(), Body(1, b"").encode()]
-MARKERS = [Marker(4, {0: 7, 1: 9}, {"l": 3, "b/1": 4}).encode()]
+_WANTED = {"l": 3, "b/1": 4}
+MARKERS = [
+    Marker(4, {0: 7, 1: 9}, _WANTED).encode(),
+    Marker(4, {0: 7}, _WANTED, NOW_NS, held({"l": b"body", "b/1": b"other"})).encode(),
+]
 
 
 def alert_messages() -> list[bytes]:

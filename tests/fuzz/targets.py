@@ -34,14 +34,17 @@ from models.features import NAMES
 from models.governor import unpack as unpacked_governor
 from models.incident import Incident
 from models.modelfile import digest, load
+from models.normalfile import read_normal
 from models.policy import read_policy
 from models.records import decode, encode
 from models.records.cases import Cases
 from models.records.exhibit import Exhibit
+from models.records.lesson import Lesson
 from models.records.manifest import MODEL_KINDS, Manifest
 from models.records.order import Order, Outcome
 from models.records.rejected import DeadLetter
 from models.records.signed import Signed
+from models.records.telemetry import Batch
 from models.records.verdict import Finding
 from models.settings import read_file
 from models.state import pack, unpack
@@ -56,12 +59,13 @@ from streams.alerts import unwrapped
 from streams.archive.layout import manifest
 from streams.commands.times import moment
 from streams.keys import Role, Signer, read_trusted
+from streams.lessons import opener
 from streams.report.timeline import timeline
 from streams.responders.store import Case
 from streams.settings import load as streams_load
 from streams.stores.models import ModelStore, Register, key_of, opened_record
-from streams.tables import Body, Marker
-from streams.words import _rejected
+from streams.table_format import Body, Marker, version_of
+from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
 
@@ -80,7 +84,7 @@ class Target:
 
 # ---- records ---------------------------------------------------------------------------------
 
-STORED: Final = (Head, WordAnswer, Incident, Case)
+STORED: Final = (Head, WordAnswer, Incident, Case, Lesson)
 """Records of ours that strategies.py's list of what crosses topics does not name."""
 
 
@@ -96,7 +100,13 @@ def _record(kind: type[Any]) -> Target:
     return Target(f"record/{kind.__name__.lower()}", feed, written, _CODEC)
 
 
+def _binary_batch(data: bytes) -> None:
+    again = decode(Batch, data).to_binary()
+    assert decode(Batch, again).to_binary() == again
+
+
 _CODEC: Final = (
+    "models.records.codec:_parsed",
     "models.records.codec:decode", "models.records.codec:_bytes", "models.records.codec:_foreign",
 )  # fmt: skip  # one line reads better
 
@@ -131,6 +141,12 @@ def _model_word(name: str) -> Target:
 
 
 _OPENED: Final = ("streams.stores.models:opened_record",)
+
+
+def _lesson(data: bytes) -> None:
+    """Under the key of whoever may teach it."""
+    for role in (Role.TRAINER, Role.GOVERNOR):
+        opener(seeds.TRUST)(encode(seeds.SIGNERS[role].sign(data)), seeds.NOW_NS)
 
 
 def _models_envelope(data: bytes) -> None:
@@ -223,6 +239,17 @@ def _lineage(data: bytes) -> None:
 
 def _lineage_rows() -> list[bytes]:
     return [name.encode() + b"\n" + body for name, body in seeds.lineage_rows().items()]
+
+
+def _row(data: bytes) -> None:
+    version_of(data)
+    Body.decode(data).at(3)
+
+
+def _marker(data: bytes) -> None:
+    marker = Marker.decode(data)
+    marker.encode()
+    marker.rows()
 
 
 def _governor_row(data: bytes) -> None:
@@ -354,6 +381,9 @@ _DOCKER: Final = "producers.sources.docker"
 TARGETS: Final[tuple[Target, ...]] = (
     *map(_record, (*RECORDS, *STORED)),
     *map(_model_word, MODEL_KINDS),
+    Target("record/batch-binary", _binary_batch, seeds.binary_batches, ("models.records.binary:read",)),
+    Target("models/lesson", _lesson, lambda: seeds.said_by_trainer(Lesson), ("streams.lessons:opener",)),
+    Target("file/baseline", lambda data: read_normal(data, "baseline"), lambda: [seeds.BASELINE], ("models.normalfile:_parsed",), (UntrustedFile,)),
     Target("models/envelope", _models_envelope, lambda: seeds.signed(Manifest, Role.TRAINER), _OPENED, (MalformedRecord, UntrustedMessage)),
     Target("file/model", _model_file, seeds.model_files, ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/model-array", _model_array, lambda: seeds.members(seeds.forest_file()), ("models.modelfile:_read",), (UntrustedFile,)),
@@ -368,11 +398,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
-    Target("command/word", lambda data: _rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:_rejected",)),
-    Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened",)),
+    Target("command/word", lambda data: why_rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:why_rejected",)),
+    Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened", "models.state:_lessons_from")),
     Target("row/governor", _governor_row, _globals, ("models.governor:unpack",)),
-    Target("row/body", lambda data: Body.decode(data).at(3), lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),
-    Target("row/marker", lambda data: Marker.decode(data).encode(), lambda: seeds.MARKERS, ("streams.tables:Marker._decoded",)),
+    Target("row/body", _row, lambda: seeds.TABLE_ROWS, ("streams.table_format:Body.decode", "streams.table_format:version_of")),
+    Target("row/marker", _marker, lambda: seeds.MARKERS, ("streams.table_format:Marker._decoded", "streams.table_format:Marker.rows", "streams.table_format:due_of")),
     Target("alert", _alert, seeds.alert_messages, ("streams.alerts:unwrapped",)),
     Target("report/finding", lambda data: _timeline("finding", data), lambda: seeds.written(Finding), ("streams.report.timeline:_told",)),
     Target("report/order", lambda data: _timeline("order", data), lambda: seeds.written(Order), ("streams.report.timeline:_told",)),

@@ -32,6 +32,7 @@ TARGET_OF: Final = {name.replace("/", "-"): target for name, target in BY_NAME.i
 LINE_OF: Final = {line.name: line for line in LINES}
 
 COVERED: Final = {
+    "by models/lesson": ("streams.lessons:opener.opened",),
     "by the judge's line": ("models.admission:admitted",),
     "by the governor's line": ("streams.agents.govern:Governor._decoded",
                                "streams.agents.govern:Governor._word"),
@@ -41,7 +42,8 @@ COVERED: Final = {
                                 "streams.responders.reception:_claimed"),
     "by the archive's line": tuple(
         f"streams.archive.tables:_{name}"
-        for name in ("evidence", "findings", "inventory", "orders", "outcomes", "rejected",
+        for name in ("evidence", "lesson", "findings", "inventory", "orders", "outcomes",
+                     "rejected",
                      "telemetry", "ticks", "verdicts")
     ),
 }  # fmt: skip  # by line
@@ -76,7 +78,6 @@ EXEMPT: Final = {
     "streams.stores.models:ModelStore.save_card": "the payload that it has just signed",
     "streams.tables:Rows._index": "rows of our own table, under keys that we wrote",
     "streams.tables:Rows._marker": "hands over to the marker's decoder",
-    "streams.tables:Rows._next_version": "hands over to the row's decoder",
     "streams.tables:Rows._wanted": "hands over to the row's decoder",
     "streams.words:Speaker._answer": "ends the command with the decoder's own error",
 }

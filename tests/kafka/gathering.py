@@ -142,6 +142,7 @@ class Made:
     def __init__(self, bootstrap: str, topics: Topics, telemetry: int = 4) -> None:
         self.topics = topics
         self.batches: list[Batch] = []
+        self.values: list[bytes] = []
         self.sightings: list[Sightings] = []
         self.ticks: Counter[tuple[str, int]] = Counter()
         self.tick_times: dict[int, list[int]] = defaultdict(list)
@@ -164,6 +165,8 @@ class Made:
                 continue
             headers = dict(message.headers() or [])
             record = decode(KINDS[str(headers[KIND_HEADER], "ascii")], value)  # type: ignore[arg-type]  # our headers are bytes
+            if isinstance(record, Batch):
+                self.values.append(value or b"")
             self._note(record, str(topic), partition, message.key())
 
     def _note(

@@ -13,6 +13,7 @@ import pytest
 from models.contract import Topics, partition_of
 from models.errors import BrokerUnreachable, ConfigurationError, Fault
 from models.records import encode
+from models.records.binary import MAGIC
 from models.records.facts import Coverage
 from models.records.inventory import InventoryEntry
 from producers.gather import outbox
@@ -78,6 +79,19 @@ def test_frames_become_batches_complete_and_in_order(
     assert in_order(made)
     assert {batch.lineage for batch in made.batches} == {"shop/0", "shop/1", "shop/2"}
     assert all(partition_of(key, 4) == partition for key, partition in made.keys)
+
+
+@pytest.mark.parametrize(("encoding", "begins"), [("json", b"{"), ("binary", MAGIC)])
+def test_batches_are_written_in_the_form_that_the_setting_says(
+    kafka: TestKafka, topics: Topics, made: Made, encoding: str, begins: bytes
+) -> None:
+    """Whoever reads telemetry with tools of their own may need JSON."""
+    fleet = Fleet(kafka.bootstrap, topics)
+    fleet.write(2)
+    with gathering(kafka.bootstrap, topics, encoding=encoding):
+        made.until(lambda: made.rows().keys() >= fleet.rows, "all rows")
+
+    assert all(value.startswith(begins) for value in made.values)
 
 
 def test_siblings_of_all_hosts_are_sent_together(

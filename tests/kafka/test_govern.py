@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import signal
 import subprocess
@@ -20,14 +22,18 @@ from models.evidence import Head, verify
 from models.records.codec import decode, encode
 from models.records.control import Verb, Word
 from models.records.exhibit import Exhibit
+from models.records.manifest import LEAD_NS, Rehearsal
 from models.records.order import Action, Order, Outcome, Status
 from models.records.rejected import DeadLetter
 from models.records.signed import Signed
 from models.records.verdict import Finding, Level
+from models.settings import Kafka
 from models.words import WordAnswer
 from streams import keys
 from streams.alerts import unwrapped
 from streams.keys import Role, Signer, TrustFile
+from streams.stores.models import ModelStore
+from streams.stores.registry import Registry
 from tests.core.governing import START_NS, finding, outcome
 from tests.fixtures_kafka import TestKafka
 
@@ -51,14 +57,16 @@ class Stand:
         )
         self.began_s = time.time()
 
-    def worker(self, commit_interval_s: float = 0.5) -> subprocess.Popen[bytes]:
+    def worker(
+        self, commit_interval_s: float = 0.5, without_replay: str = "a test"
+    ) -> subprocess.Popen[bytes]:
         ours = {
             "GOVERNOR__COMMIT_INTERVAL_S": str(commit_interval_s),
             "KAFKA__BOOTSTRAP": self.kafka.bootstrap, "DATA_DIR": str(self.directory),
             "TOPIC_PREFIX": self.topics.prefix, "GOVERNOR__SESSION_TIMEOUT_S": "6",
             "GOVERNOR__GROUP": f"{self.topics.prefix}governor",
             "GOVERNOR__POLICY_FILE": str(self.directory / "policy.toml"),
-            "GOVERNOR__WITHOUT_REPLAY": "a test",
+            "GOVERNOR__WITHOUT_REPLAY": without_replay,
         }  # fmt: skip  # a table
         environment = os.environ | {f"PLIMSOLL_{name}": value for name, value in ours.items()}
         with (self.directory / f"govern-{len(self.workers)}.log").open("wb") as log:
@@ -159,7 +167,7 @@ class Stand:
 def stand(kafka: TestKafka, tmp_path: Path) -> Iterator[Stand]:
     topics = kafka.topics(
         findings=1, control=1, control_state=1, outcomes=1, orders=2, alerts=2, evidence=2,
-        rejected=2,
+        rejected=2, models=1,
     )  # fmt: skip  # as many partitions as each needs
     made = Stand(kafka, tmp_path, topics)
     yield made
@@ -195,6 +203,35 @@ def test_a_governor_killed_in_the_middle_of_an_incident_is_followed_by_the_other
     assert _chain_holds(stand, isolate.incident)
     third.send_signal(signal.SIGTERM)
     assert third.wait(30) == 0, stand.said()
+
+
+def test_a_replay_that_is_recorded_while_it_runs_lets_it_enforce(stand: Stand) -> None:
+    """Nobody restarts a governor at the moment at which it may act at last."""
+    stand.worker(without_replay="")
+    stand.find(container=1)
+    stand.await_(lambda: [a for a in stand.alerts() if _stage(a) == "proposed"])
+    assert not stand.orders()
+
+    directory, now_ns = stand.directory, time.time_ns()
+    digest = hashlib.sha256((directory / "policy.toml").read_bytes()).hexdigest()
+    registry = Registry(
+        Kafka(bootstrap=stand.kafka.bootstrap), stand.topics, "default",
+        store=ModelStore(directory / "models"), trust=TrustFile(directory / "keys", time.time_ns),
+    )  # fmt: skip  # one line a thought
+    passed = Rehearsal(
+        "replay-1", "default", "", digest, 1.0, now_ns, now_ns, now_ns, "trainer", 100, 0, 1
+    )
+    registry.say(passed, Signer.load(directory / "keys", "trainer"))
+
+    containers = itertools.count(2)
+
+    def ordered() -> list[Order]:
+        stand.find(container=next(containers))
+        return stand.orders()
+
+    (first, *_) = stand.await_(ordered)
+    assert first.action is Action.ISOLATE
+    assert first.issued_ns >= now_ns + LEAD_NS
 
 
 def test_findings_and_words_count_in_the_order_in_which_they_were_written(stand: Stand) -> None:

@@ -99,6 +99,24 @@ def test_what_cannot_be_decoded_harms_no_neighbour() -> None:
     assert bench.meters.read("samples") == 2
 
 
+def test_a_batch_is_judged_the_same_in_either_form_and_harms_no_neighbour_when_damaged() -> None:
+    """Collectors and gathers are upgraded one by one: both forms lie side by side in the log."""
+    json, both = Bench(), Bench()
+    rows = [batch(second=second) for second in range(3)]
+    cut = rows[2].to_binary()[:-1]
+
+    json.take(event(0, rows[0]), event(1, rows[1]), event(3, rows[2]))
+    both.take(
+        event(0, rows[0]), event(1, rows[1], value=rows[1].to_binary()),
+        event(2, rows[2], value=cut), event(3, rows[2], value=rows[2].to_binary()),
+    )  # fmt: skip  # two lines say as much
+
+    (letter,) = both.sent.letters()
+    assert (letter.offset, letter.fault, letter.kept) == (2, "undecodable", cut)
+    states = [bench.rows.get(batch().group) or LineageState() for bench in (json, both)]
+    assert pack(states[0]) == pack(states[1])
+
+
 @pytest.mark.parametrize(
     ("changed", "fault", "place"),
     [

@@ -23,9 +23,7 @@ def listening(text: str, protocol: str = "tcp") -> Iterator[Listen]:
     for line in text.splitlines()[1:]:
         fields = line.split(None, 4)
         if len(fields) > 3 and fields[3] == _LISTENING:
-            with suppress(
-                ValueError, MalformedRecord
-            ):  # a line of another form: the others are told
+            with suppress(ValueError, MalformedRecord):  # of another form
                 address, _, port = fields[1].partition(":")
                 told = _address(address)
                 if not told.startswith("127.") and told != "::1":

@@ -1,0 +1,116 @@
+"""Parts of Plimsoll as processes of their own, and what they take of the machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from models.contract import Topics
+
+PLIMSOLL: Final = (sys.executable, "-m", "streams")
+STOP_S: Final = 30.0
+_TICK_HZ: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def part(
+    name: str, settings: Mapping[str, Any], log: Path, *flags: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``plimsoll NAME`` with these settings (``KAFKA__BOOTSTRAP`` …), ended afterwards."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLIMSOLL_")}
+    environment = kept | {f"PLIMSOLL_{key}": str(value) for key, value in settings.items()}
+    with log.open("ab") as said:
+        process = subprocess.Popen(
+            (*PLIMSOLL, name, *flags), env=environment, stdout=said, stderr=said
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process, all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK_HZ
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def pause(process: subprocess.Popen[bytes]) -> None:
+    """Stop it where it stands (SIGSTOP), no longer than its session lasts."""
+    process.send_signal(signal.SIGSTOP)
+
+
+def resume(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGCONT)
+
+
+def create_topics(bootstrap: str, topics: Topics, partitions: int) -> None:
+    """All of ours; those that are split, into so many partitions."""
+    split = {topics.samples, topics.telemetry, topics.verdicts, topics.inventory, topics.alerts}
+    wanted = [NewTopic(name, partitions if name in split else 1, 1) for name in topics.all()]
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # its end would end what it was asked
+    for future in admin.create_topics(wanted).values():
+        future.result(30)
+
+
+def create_topic(bootstrap: str, name: str, partitions: int, settings: Mapping[str, str]) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    made = admin.create_topics([NewTopic(name, partitions, 1, config=dict(settings))])
+    made[name].result(30)
+
+
+class Behind:
+    """How far a consumer group has come in one topic."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str, partitions: int) -> None:
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+        self._places = [TopicPartition(topic, one) for one in range(partitions)]
+
+    def committed(self) -> int:
+        """Records behind the group; 0 while the group is still being made."""
+        try:
+            places = self._consumer.committed(self._places, timeout=10)
+        except KafkaException:
+            return 0
+        return sum(max(place.offset, 0) for place in places)
+
+    def end(self) -> int:
+        ends = (self._consumer.get_watermark_offsets(place, timeout=10) for place in self._places)
+        return sum(high for _low, high in ends)
+
+    def awaited(self, target: int, patience_s: float, alive: subprocess.Popen[bytes]) -> float:
+        """Return when so many records are committed: the monotonic time of it."""
+        ends_s = time.monotonic() + patience_s
+        while self.committed() < target:
+            if time.monotonic() > ends_s or alive.poll() is not None:
+                raise RuntimeError(f"{self.committed()} of {target} records were judged")
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def percentiles(values: Any, *at: float) -> dict[str, float]:
+    return {f"p{one:g}": round(float(np.percentile(values, one)), 4) for one in at}

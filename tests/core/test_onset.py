@@ -1,0 +1,162 @@
+"""What sets in is told by the very functions that are evaluated, and within its budget."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+
+from models.budget import BEFORE, TICKETS, Line, allowed
+from models.detection import Detection
+from models.detectors.rarity import WEAK
+from models.detectors.unseen import Range
+from models.features import SIZE, Array, measured, transform
+from models.following import Followed
+from models.magnitudes import own_level, usual
+from models.members import HIGHEST, KNOWN, LEVEL, LEVELS, LOWEST, RECENT, WORTH
+from models.onset import Onset
+from models.pieces import Bench, Said, onset
+from models.pipeline import Core, judge
+from models.records.facts import Fact
+from models.records.telemetry import Batch
+from models.records.verdict import Evidence, Family, Level, Reason, Verdict
+from models.scale import Scale
+from models.state import LineageState
+from models.verdict import Piece, level_of
+from models.watch import Known, Watch
+from models.watch import judge as evaluated
+from tests.core.fleet import OPENED, PROCESSES, Lineage
+from tests.core.fleet import Watch as Live
+
+DETECTION = Detection()
+
+
+def warm(kind: str = "database", seed: int = 3, hours: float = 0.6) -> tuple[Lineage, Live]:
+    lineage, live = Lineage(kind, seed, 5.0), Live(Core())
+    live.run([lineage], hours * 3_600)
+    return lineage, live
+
+
+def watch_of(state: LineageState) -> tuple[Watch, Array]:
+    """What ``evaluate`` would hold if it knew what the live judge knows; and own levels."""
+    (image,) = state.images.values()
+    members, rows = state.members, np.arange(len(state.members))
+    followed = members.followed.astype(np.float64)
+    own = own_level(members.trust()[:, None] * members.grid[:, LEVEL])
+    scale = Scale(*usual(state, rows))
+    per_row = allowed(DETECTION.budget_alarms_per_day, state.interval_s) / len(members)
+    line = Line(per_row, 720, image.onset_tail, image.onset_lift)
+    shown = Range(*(scale.seen(followed[:, at] + own) for at in (LOWEST, HIGHEST)))
+    levels = Followed(followed[:, LEVELS], followed[:, RECENT], members.account[:, WORTH])
+    return Watch(
+        Known(scale, image.together.residual), levels, shown, line, members.account[:, KNOWN].copy()
+    ), own
+
+
+def test_live_and_evaluated_are_one() -> None:
+    """Figures of evaluate would say nothing about the live judge otherwise."""
+    lineage, live = warm()
+    for _ in range(20):
+        (arrival,) = (a for a in lineage.next() if isinstance(a.record, Batch))
+        watch, _ = watch_of(live.states[lineage.group])
+        assert isinstance(arrival.record, Batch)
+        samples = transform(measured(arrival.record.samples))[None]
+
+        margins, _ = evaluated(watch, samples)
+        live.take(judge(live.states, [arrival], Core()))
+
+        state = live.states[lineage.group]
+        (image,) = state.images.values()
+        assert (watch.line.tail, watch.line.lift) == (image.onset_tail, image.onset_lift)
+        levels = state.members.followed[:, LEVELS]
+        assert np.array_equal(watch.followed.levels.astype(np.float32), levels)
+        lasts = state.members.account[:, KNOWN][:, BEFORE]
+        heights = margins[0] + watch.line.height()
+        assert np.allclose(lasts, heights, atol=0.01), "but for what the line moves within a row"
+
+
+@functools.cache
+def day(kind: str) -> tuple[Lineage, Live]:
+    """Shared, so never to be changed: a quiet day."""
+    lineage, live = Lineage(kind, 3, 60.0), Live(Core())
+    live.run([lineage], 86_400)
+    return lineage, live
+
+
+def onsets(live: Live) -> list[Verdict]:
+    return [
+        finding.verdict for finding in live.findings
+        if any("all at once" in reason.text for reason in finding.verdict.reasons)
+    ]  # fmt: skip  # a condition a line
+
+
+def calls(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+    if place == 0:
+        row[OPENED] += 3
+        row[PROCESSES] += 3
+
+
+def test_what_sets_in_is_told_with_what_was_before() -> None:
+    """Who is woken wants to know what changed, not how far off some mean it is."""
+    lineage, live = copy.deepcopy(day("idle"))
+    victim = lineage.pods[0].member.subject
+    live.findings.clear()
+
+    live.run([lineage], 60, calls)
+
+    (verdict,) = onsets(live)
+    assert (verdict.subject, verdict.level) == (victim, Level.WATCH)
+    (text,) = (r.text for r in verdict.reasons if "all at once" in r.text)
+    assert "connections opened 3 /s, just before about 0 /s" in text
+    assert "processes 7, just before about 4" in text
+    assert "3 siblings unchanged" in text
+
+
+def test_alone_it_is_a_word_and_agrees_with_nothing() -> None:
+    """What sets in may go as it came: the levels above ask for what stays."""
+    _, live = day("idle")
+    state = next(iter(live.states.values())).copy()
+    (image,) = state.images.values()
+    found = Onset(40.0, (PROCESSES, OPENED), (1.6, 1.8), (1.1, 0.0))
+    bench = Bench(state, DETECTION, state.now_ns, None, Said(), {0: found})
+    pieces = onset(bench, 0, image)
+    fact = Reason(Family.EGRESS, Evidence.FACT, "talks to a stranger")
+    stranger = Piece(Family.EGRESS, Evidence.FACT, WEAK, fact, "peer", lasted_s=60.0)
+    assert level_of(pieces, bench.patience) is Level.WATCH
+    assert level_of([*pieces, stranger], bench.patience) is Level.WATCH
+    assert onset(bench, 1, image) == []
+
+
+def test_onsets_keep_their_budget_on_a_quiet_day() -> None:
+    """A false word a day and lineage, siblings share it; where nothing is ever true, up to
+    :data:`TICKETS`.
+    """
+    tickets = sum(len(onsets(day(kind)[1])) for kind in ("web", "idle", "database"))
+    assert 0 < tickets <= 3 * TICKETS, f"{tickets} in three days"
+
+
+def test_nothing_is_held_against_an_image_that_is_not_known() -> None:
+    """Two of a kind that were just met have no usual to depart from."""
+    lineage, live = Lineage("web", 5, 5.0), Live(Core())
+    live.run([lineage], 30)
+    (state,) = live.states.values()
+    assert not state.members.account.any(where=np.isfinite(state.members.account))
+    assert state.members.followed.shape == (4, 6, SIZE)
+
+
+def test_a_restart_is_no_onset() -> None:
+    """What a container was like before it started anew says nothing."""
+    lineage, live = warm()
+    before = copy.deepcopy(lineage)
+    pod = lineage.pods[0]
+    pod.member = type(pod.member)(
+        pod.member.subject, pod.member.host, pod.member.image, pod.member.name,
+        int(pod.member.started_ns + before.now_s * 1e9),
+    )  # fmt: skip  # in the order of the class
+    live.findings.clear()
+
+    live.run([lineage], 5)
+
+    row = live.states[lineage.group].members.rows[pod.member.subject]
+    assert live.states[lineage.group].members.account[row, 1] == 1.0

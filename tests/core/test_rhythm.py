@@ -1,0 +1,128 @@
+"""What comes at the same time every day is usual; what is more, or comes with facts, is not."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+
+from models.features import Array
+from models.pipeline import Core
+from models.records.facts import Fact, Program
+from models.records.verdict import Level
+from models.rhythm import DAY_NS, SLOT_NS, Rhythm, noted, usual, vetoed
+from models.state import pack, unpack
+from tests.core.fleet import CPU, START_NS, Lineage, Story, Watch
+
+HOUR_NS = 3_600 * 10**9
+CPU_NAME = "cpu_cores"
+STEP_S = 60.0
+NIGHT_S = 2 * 3_600.0
+
+
+def seen(*whens_ns: int, height: float = 4.0) -> Rhythm:
+    rhythm: Rhythm = {}
+    for when_ns in whens_ns:
+        rhythm = noted(rhythm, CPU_NAME, when_ns, height)
+    return rhythm
+
+
+def test_two_days_make_a_habit_and_one_does_not() -> None:
+    """Once is what an attacker does."""
+    assert usual(seen(0, HOUR_NS), CPU_NAME, DAY_NS, 4.0) == 0
+    assert usual(seen(0, DAY_NS), CPU_NAME, 2 * DAY_NS, 4.0) == 2
+    assert usual(seen(0, DAY_NS, 2 * DAY_NS), CPU_NAME, 3 * DAY_NS, 4.0) == 3
+
+
+def test_a_habit_has_its_hour_its_height_and_its_feature() -> None:
+    """Anything else at that time, or the same at another, is as odd as ever."""
+    habit = seen(5 * SLOT_NS, DAY_NS + 5 * SLOT_NS)
+    now_ns = 2 * DAY_NS + 5 * SLOT_NS
+    assert usual(habit, CPU_NAME, now_ns + SLOT_NS, 4.0)
+    assert usual(habit, CPU_NAME, now_ns - SLOT_NS, 4.2)
+    assert not usual(habit, CPU_NAME, now_ns + 2 * SLOT_NS, 4.0)
+    assert not usual(habit, CPU_NAME, now_ns, 4.6)
+    assert not usual(habit, "processes", now_ns, 4.0)
+
+
+def test_midnight_parts_no_habit_and_doubles_no_day() -> None:
+    """A job at about midnight is one a night, on whichever side it begins."""
+    end_ns = DAY_NS - SLOT_NS // 2
+    assert usual(seen(end_ns, 2 * DAY_NS + 1), CPU_NAME, 2 * DAY_NS + end_ns, 4.0) == 2
+    assert usual(seen(end_ns, DAY_NS + 1), CPU_NAME, DAY_NS + end_ns, 4.0) == 0
+
+
+def test_a_habit_that_was_given_up_is_forgotten_and_there_is_never_much_of_it() -> None:
+    """State is bounded, whatever a container does."""
+    assert not usual(seen(0, DAY_NS), CPU_NAME, 10 * DAY_NS, 4.0)
+    rhythm: Rhythm = {}
+    for at in range(500):
+        rhythm = noted(rhythm, f"feature{at % 15}", at * SLOT_NS, 4.0)
+    assert len(rhythm) <= 96
+
+
+def test_an_incident_takes_back_what_was_noted_in_it() -> None:
+    """What led to it is no habit in the making."""
+    assert vetoed(seen(0, DAY_NS), DAY_NS + HOUR_NS) == seen(0)
+
+
+def night_job(cores: float, fact: Fact | None = None) -> Story:
+    def apply(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        since_s = lineage.now_s % 86_400 - NIGHT_S
+        if place == 0 and 0 <= since_s < 1_800:
+            row[CPU] += cores
+            if fact is not None:
+                facts.append(fact)
+
+    return apply
+
+
+@functools.cache
+def two_nights() -> tuple[Lineage, Watch]:
+    """Shared, so never to be changed: two days on which the job was called."""
+    lineage, watch = Lineage("database", 4, STEP_S), Watch(Core())
+    watch.run([lineage], 2 * 86_400, night_job(3.0))
+    return lineage, watch
+
+
+def test_habits_survive_a_restart() -> None:
+    """A worker that takes over knows the nights that another one saw."""
+    _, watch = two_nights()
+    (state,) = watch.states.values()
+    (before,), (after,) = state.images.values(), unpack(pack(state)).images.values()
+    assert before.rhythm
+    assert after.rhythm == before.rhythm
+
+
+def third_day(story: Story) -> list[Level]:
+    lineage, watch = copy.deepcopy(two_nights())
+    watch.findings.clear()
+    watch.run([lineage], 12 * 3_600, story)
+    return [finding.verdict.level for finding in watch.findings]
+
+
+def test_a_nightly_job_is_called_twice_and_then_no_more() -> None:
+    """Who is called every night for the same stops reading."""
+    _, watch = two_nights()
+    called = [f for f in watch.findings if f.verdict.level is Level.CORRUPTED]
+    days = {(f.verdict.at_ns - START_NS) // DAY_NS for f in called}
+    assert days == {0, 1}
+
+    levels = third_day(night_job(3.0))
+
+    assert Level.WATCH in levels, "it is still told, as a word"
+    assert max(level.rank for level in levels) == Level.WATCH.rank
+
+
+@pytest.mark.parametrize(
+    ("story", "level"),
+    [
+        (night_job(9.0), Level.CORRUPTED),
+        (night_job(3.0, Program("/tmp/x", in_image=False, parent="")), Level.COMPROMISED),
+    ],
+    ids=["three times the work", "a dropped program"],
+)
+def test_a_habit_excuses_nothing_else(story: Story, level: Level) -> None:
+    """An attacker who waits for the nightly job gains its size, no more."""
+    assert level in third_day(story)

@@ -1,0 +1,376 @@
+"""A Kafka with TLS, passwords and access lists: the line runs with what it is granted alone,
+and whoever lacks a right says which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
+
+from infra.secured import SecuredKafka
+from models.contract import KIND_HEADER, READER, Topics
+from models.errors import NotPermitted
+from models.permissions import PARTS, Names, Operation, Permission, permissions
+from models.records.codec import encode
+from models.records.inventory import InventoryEntry
+from models.records.verdict import Level
+from producers.gather.loop import Gather
+from producers.meters import GatherMeters
+from producers.publish import Publisher, PublishMeters
+from producers.settings import load as load_producers
+from producers.sources.simulated import Fleet
+from streams import keys
+from streams.archive.tables import archived
+from streams.demo.answering import Answering
+from streams.permitted import missing
+from streams.settings import load
+from tests.core.governing import START_NS, finding
+from tests.fixtures_kafka import start_or_skip
+from tests.telemetry.builders import entry, frame
+
+NS = 10**9
+DEADLINE_S = 60.0
+TOPICS = Topics()
+NAMES = Names()
+WORKERS = ("gather", "worker", "govern", "archive")
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """Topics made by who may, each part with what the command prints for it, and no more."""
+    made = SecuredKafka(tmp_path_factory.mktemp("secured"), list(PARTS))
+    start_or_skip(made.server)
+    with made as secured:
+        said = json.loads(plimsoll(secured, "collect", "topics", "acls", "--json").stdout)
+        for one in said:
+            permission = Permission(one["kind"], one["name"], tuple(one["operations"]))
+            secured.grant(one["part"], [permission])
+        created = plimsoll(secured, "topics", "topics", "create", "--partitions", "4", "--json")
+        assert created.returncode == 0, created.stdout
+        yield secured
+
+
+def environment(kafka: SecuredKafka, user: str, directory: Path | None = None) -> dict[str, str]:
+    data = {"PLIMSOLL_DATA_DIR": str(directory)} if directory else {}
+    return {**os.environ, **kafka.environment(user), **data}
+
+
+def plimsoll(
+    kafka: SecuredKafka, user: str, *words: str, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "streams", *words), env=environment(kafka, user, directory),
+        capture_output=True, text=True, check=False, timeout=DEADLINE_S,
+    )  # fmt: skip  # one call
+
+
+@contextmanager
+def without(
+    kafka: SecuredKafka, part: str, permission: Permission, *operations: Operation
+) -> Iterator[None]:
+    """The part's identity lacks that, in here."""
+    lost = Permission(permission.kind, permission.name, operations or permission.operations)
+    kafka.take(part, lost)
+    try:
+        until(lambda: lacks(kafka, part) == [lost], "the broker goes by it")
+        yield
+    finally:
+        kafka.grant(part, [lost])
+        until(lambda: not lacks(kafka, part), "the broker goes by it")
+
+
+def lacks(kafka: SecuredKafka, part: str) -> list[Permission]:
+    return missing(kafka.kafka(part), permissions(part, NAMES))
+
+
+def until(done: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> Any:
+    ends_s = time.monotonic() + seconds
+    while not (found := done()):
+        assert time.monotonic() < ends_s, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+    return found
+
+
+def permission(part: str, kind: str, name: str) -> Permission:
+    (found,) = (one for one in permissions(part, NAMES) if (one.kind, one.name) == (kind, name))
+    return found
+
+
+class Line:
+    """The parts that only read and write Kafka, each under its own name."""
+
+    def __init__(self, kafka: SecuredKafka, directory: Path) -> None:
+        self._kafka, self.directory = kafka, directory
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        keys.ensure(directory / "keys", time.time_ns())
+
+    def start(self, part: str) -> subprocess.Popen[bytes]:
+        told = environment(self._kafka, part, self.directory) | {
+            "PLIMSOLL_GOVERNOR__MODE": "enforce", "PLIMSOLL_GOVERNOR__WITHOUT_REPLAY": "a test",
+            "PLIMSOLL_ARCHIVE__LOT_S": "1", "PLIMSOLL_GATHER__TICK_S": "1",
+            "PLIMSOLL_GATHER__SILENCE_S": "3",
+        }  # fmt: skip  # a table
+        with self.log(part).open("wb") as log:
+            started = subprocess.Popen(
+                (sys.executable, "-m", "streams", part),
+                env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip  # one call
+        self._running[part] = started
+        return started
+
+    def log(self, part: str) -> Path:
+        return self.directory / f"{part}.log"
+
+    def said(self) -> str:
+        return "\n".join(f"{part}: {self.log(part).read_text()[-800:]}" for part in self._running)
+
+    def check(self) -> None:
+        for part, process in self._running.items():
+            assert process.poll() is None, f"{part} ended: {self.log(part).read_text()[-2000:]}"
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            process.wait(30)
+
+
+@pytest.fixture
+def line(kafka: SecuredKafka, tmp_path: Path) -> Iterator[Line]:
+    made = Line(kafka, tmp_path)
+    yield made
+    made.stop()
+
+
+def collector(kafka: SecuredKafka, directory: Path) -> Publisher:
+    told = load_producers(data_dir=directory, kafka=told_of(kafka, "collect"))
+    return Publisher(told, time.time_ns, PublishMeters())
+
+
+def told_of(kafka: SecuredKafka, user: str) -> dict[str, Any]:
+    one = kafka.kafka(user)
+    return {
+        "bootstrap": one.bootstrap, "security_protocol": one.security_protocol,
+        "username": one.username, "password": one.password, "ca_file": one.ca_file,
+    }  # fmt: skip  # a table
+
+
+def test_the_whole_line_runs_with_what_the_page_grants(
+    kafka: SecuredKafka, line: Line, tmp_path: Path
+) -> None:
+    """What the collector sees is judged; what is found is answered, told and archived."""
+    fleet = Fleet(1, time.time_ns() - NS)
+    publisher = collector(kafka, tmp_path)
+    hosts = {entry.host for entry in fleet.containers()}
+    settings = load(data_dir=tmp_path, kafka=told_of(kafka, "respond"))
+    for part in WORKERS:
+        line.start(part)
+
+    def found() -> set[str]:
+        """The levels of the incidents so far."""
+        line.check()
+        told = plimsoll(kafka, "operate", "incident", "list", "--json", directory=tmp_path)
+        assert told.returncode == 0, told.stdout
+        return {one["level"] for one in json.loads(told.stdout)}
+
+    def archived() -> bool:
+        sql = "SELECT count(*) AS n FROM outcomes WHERE verified"
+        asked = ("query", "--dir", str(tmp_path / "archive"), "--json", sql)
+        done = plimsoll(kafka, "archive", *asked, directory=tmp_path)
+        return done.returncode == 0 and json.loads(done.stdout)[0]["n"] > 0
+
+    with Answering(settings, fleet, hosts, time.time_ns):
+        for made in fleet.step(1.0):  # and then the hosts are silent, which is a finding
+            publisher.send(made)
+        assert publisher.flush(DEADLINE_S)
+        until(lambda: "watch" in found(), f"the silence is found; {line.said()}")
+        victim = fleet.of("web")[0].entry(fleet.now_ns())
+        find(kafka, victim)
+        until(lambda: "compromised" in found(), f"the other finding is told; {line.said()}")
+        until(lambda: not (fleet.inspect(victim.subject) or {})["networks"], "it is cut off")
+        until(archived, f"so was what became of it; {line.said()}")
+    publisher.close()
+
+    listed = plimsoll(kafka, "train", "models", "list", "--json", directory=tmp_path)
+    assert json.loads(listed.stdout)["models"] == [], listed
+
+
+def find(kafka: SecuredKafka, victim: InventoryEntry) -> None:
+    """What a worker finds of a container that it has known for long, by the worker's name."""
+    at_s = time.time() - START_NS / NS
+    found = finding(
+        Level.COMPROMISED, at_s, lineage=victim.lineage, subject=victim.subject,
+        host=victim.host, image=victim.image, role=victim.role,
+    )  # fmt: skip  # one call
+    producer = Producer({**kafka.kafka("worker").librdkafka()})
+    kind: list[tuple[str, str | bytes | None]] = [(KIND_HEADER, b"finding")]
+    producer.produce(TOPICS.findings, encode(found), partition=0, headers=kind)
+    assert not producer.flush(DEADLINE_S)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_right_that_a_part_lacks_is_found_and_no_other(kafka: SecuredKafka, part: str) -> None:
+    assert not lacks(kafka, part)
+    for granted, operation in each(part):
+        with without(kafka, part, granted, operation):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "name", "operation"),
+    [
+        ("worker", "topic", TOPICS.verdicts, "Write"),
+        ("worker", "group", NAMES.worker, "Read"),
+        ("govern", "topic", "plimsoll-governor-incidents-changelog", "Write"),
+        ("archive", "topic", TOPICS.evidence, "Read"),
+    ],
+)
+def test_a_part_that_lacks_a_right_ends_and_says_which(
+    kafka: SecuredKafka, line: Line, part: str, kind: str, name: str, operation: Operation
+) -> None:
+    with without(kafka, part, permission(part, kind, name), operation):
+        assert line.start(part).wait(DEADLINE_S) == 1
+
+    said = line.log(part).read_text()
+    assert f"Kafka does not let User:{part} do this: {operation} {kind} {name}." in said
+    assert "plimsoll topics acls" in said
+
+
+def test_a_worker_whose_right_is_taken_away_ends_and_says_which(
+    kafka: SecuredKafka, line: Line
+) -> None:
+    worker = line.start("worker")
+    until(lambda: members(kafka, NAMES.worker), "the worker joined its group")
+
+    with without(kafka, "worker", permission("worker", "topic", TOPICS.telemetry)):
+        assert worker.wait(DEADLINE_S) != 0
+
+    said = line.log("worker").read_text()
+    assert f"User:worker do this: Read topic {TOPICS.telemetry}." in said
+
+
+def members(kafka: SecuredKafka, group: str) -> int:
+    admin = AdminClient({**kafka.kafka("worker").librdkafka()})
+    (found,) = admin.describe_consumer_groups([group]).values()
+    return len(found.result(DEADLINE_S).members)
+
+
+def test_gather_ends_for_each_right_that_it_lacks(kafka: SecuredKafka, tmp_path: Path) -> None:
+    """Rather than to read on and on what it can't hand over."""
+    told = load_producers(kafka=told_of(kafka, "gather"), gather={"tick_s": 0.2})
+    publisher = collector(kafka, tmp_path)
+    raw = Producer({**kafka.kafka("collect").librdkafka()})
+    for number, (granted, operation) in enumerate(each("gather")):
+        name = f"c{number}"  # new to gather: it writes an inventory entry, and a batch
+        made = replace(frame([name], inventory=[entry(name, "shop/new")]), sequence=number)
+        publisher.send(made)
+        raw.produce(TOPICS.samples, b"no frame")
+        assert publisher.flush(DEADLINE_S)
+        assert not raw.flush(DEADLINE_S)
+        stop = threading.Event()
+        giving_up = threading.Timer(DEADLINE_S, stop.set)
+        giving_up.start()
+        with without(kafka, "gather", granted, operation):
+            gather = Gather(told, time.time_ns, GatherMeters())
+            what = f"User:gather do this: {operation} {granted.kind} {granted.name}"
+            with pytest.raises(NotPermitted, match=what):
+                gather.run(stop)
+        giving_up.cancel()
+    publisher.close()
+
+
+def each(part: str) -> list[tuple[Permission, Operation]]:
+    """The rights of a part, one by one."""
+    return [(one, operation) for one in permissions(part, NAMES) for operation in one.operations]
+
+
+def test_a_collector_without_its_right_says_so_and_keeps_its_frames(
+    kafka: SecuredKafka, tmp_path: Path
+) -> None:
+    (needed,) = permissions("collect", NAMES)
+    publisher = collector(kafka, tmp_path)
+    with without(kafka, "collect", needed), capture_logs() as lines:
+        publisher.send(frame(["c1"]))
+        until(lambda: served(publisher).away, "the frame goes to disk")
+
+    problems = [line["problem"] for line in lines if line["event"] == "kafka-refused"]
+    assert f"User:collect do this: Write topic {TOPICS.samples}" in problems[0]
+    until(lambda: not served(publisher).waiting, "the frame follows")
+    publisher.close()
+
+
+def served(publisher: Publisher) -> Publisher:
+    publisher.serve()
+    return publisher
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("topic", TOPICS.orders, f"Read topic {TOPICS.orders}"),
+        ("group", READER, f"Describe group {READER}"),
+    ],
+)
+def test_a_responder_that_may_not_read_says_so_and_goes_on(
+    kafka: SecuredKafka, tmp_path: Path, kind: str, name: str, told: str
+) -> None:
+    """What is in force has to end in time, whatever became of its access."""
+    fleet = Fleet(1, time.time_ns())
+    keys.ensure(tmp_path / "keys", time.time_ns())
+    settings = load(data_dir=tmp_path, kafka=told_of(kafka, "respond"))
+    with (
+        without(kafka, "respond", permission("respond", kind, name)),
+        capture_logs() as lines,
+        Answering(settings, fleet, {"h1"}, time.time_ns),
+    ):
+        until(lambda: any(told in str(line.get("why")) for line in lines), told)
+
+
+def test_who_may_not_follow_the_alerts_is_told_so(kafka: SecuredKafka, tmp_path: Path) -> None:
+    with without(kafka, "follow", permission("follow", "topic", TOPICS.alerts)):
+        done = plimsoll(kafka, "follow", "alerts", "tail", "--json", directory=tmp_path)
+
+    assert done.returncode == 1
+    assert f"User:follow do this: Read topic {TOPICS.alerts}" in done.stdout
+
+
+def test_who_may_not_create_topics_is_told_so(kafka: SecuredKafka) -> None:
+    with without(kafka, "topics", permission("topics", "topic", TOPICS.rejected), "Describe"):
+        done = plimsoll(kafka, "topics", "topics", "create")
+
+    assert done.returncode == 1
+    assert f"User:topics do this: Describe topic {TOPICS.rejected}" in done.stderr
+
+
+def test_the_archive_may_read_what_it_archives() -> None:
+    """Two lists of one thing, on the two sides of the core."""
+    may = {one.name for one in permissions("archive", NAMES) if one.kind == "topic"}
+
+    assert may == set(archived(TOPICS))
+
+
+def test_no_part_tells_its_password(kafka: SecuredKafka, line: Line) -> None:
+    """Not in what it logs, nor in what the settings show."""
+    worker = line.start("worker")
+    until(lambda: members(kafka, NAMES.worker), "the worker joined its group")
+    shown = plimsoll(kafka, "worker", "--log-level", "debug", "config", "show", "--json")
+    worker.terminate()
+    worker.wait(30)
+
+    password = kafka.kafka("worker").password
+    assert password
+    assert password not in line.log("worker").read_text() + shown.stdout + shown.stderr
