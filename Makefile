@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test fuzz check constraints clean
+.PHONY: help setup demo demo-docker test fuzz bench bench-full burst chaos check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,6 +16,10 @@ COUNT ?= 100000
 SEED ?= 0
 ONLY ?=
 TESTS ?=
+FAULTS ?= 50
+MESSAGES ?= 1000000
+ROUNDS ?= 9
+SIZES ?= 1 10 100 500 1000
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,10 +49,22 @@ fuzz: setup ## hostile input for all that reads: make fuzz COUNT=1000000 (SEED=,
 	@$(PY) -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(JSON),--json)
 
+burst: setup ## a minute of twenty times the usual rate: where every sample went (real Kafka)
+	@$(PY) -m infra.bench.burst $(if $(AWAY),--away $(AWAY) --spool-mb 1)
+
+chaos: setup ## FAULTS=50 MESSAGES=1000000: kill everything in turn, count what is lost
+	@$(PY) -m tests.kafka.chaos --faults $(FAULTS) --messages $(MESSAGES)
+
+bench: setup ## the same job in each engine on one Kafka, within ten minutes (Java 17, Maven)
+	@$(PY) -m infra.bench.throughput --minutes 8
+
+bench-full: setup ## the same with more rounds and sizes: ROUNDS=9 SIZES="1 10 100 500 1000"
+	@$(PY) -m infra.bench.throughput --rounds $(ROUNDS) --sizes $(SIZES)
+
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy models streams producers infra tests
+	$(VENV)/bin/mypy models streams producers infra tests notebooks
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/architecture
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
+
+from models.budget import Scope
+
+Detector = Literal["distance", "onset", "forest"]
+DETECTORS: Final[tuple[Detector, ...]] = ("distance", "onset", "forest")
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
     """Times are event time; a *line* is in deviations (see models/detectors/distance.py)."""
 
+    detectors: tuple[Detector, ...] = DETECTORS
+    """What weighs magnitudes. Where all do, the distance carries, with what siblings do taken
+    out; the forest may double it, and an onset leans on it. Without the distance the forest's
+    surprise counts, where the container departs: cheaper, and it finds less."""
     budget_alarms_per_day: float = 1.0
-    """False alarms that a lineage may raise a day; the line is put where the tail of its own
-    quiet blocks says so (models/budget.py)."""
+    """False alarms that may be raised a day, of what ``budget_scope`` says; the line is put where
+    the tail of an image's own quiet blocks says so (models/budget.py)."""
+    budget_scope: Scope = Scope.LINEAGE
+    """Of the fleet (then split evenly among ``budget_lineages``), or of each lineage, image or
+    container."""
+    budget_lineages: int = 1
+    """Among how many lineages a fleet's budget is split."""
     line_least: float = 6.0
     """The line never lies nearer: below, heavy tails of ordinary load live."""
     line_most: float = 12.0

@@ -40,12 +40,14 @@ LISTED: Final = {
     "replay": (_WORK, "Judge a past window again with any model, policy or budget"),
     "explain": (_WORK, "Why a container was found: values, what is normal, siblings, facts"),
     "baseline": (_WORK, "Show, compare and export what is normal of an image"),
+    "rebuild": (_WORK, "Restore what workers had learned, from the telemetry"),
     "query": (_WORK, "Ask the archive in SQL: tables, CSV or JSON"),
     "report": (_WORK, "Reports from the archive: usage by image, host and team"),
     "evaluate": (_WORK, "Judge labelled histories: how good is detection?"),
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),
+    "doctor": (_SET, "What is wrong with the deployment, seen from here, and what to do"),
     "version": (_SET, "Print the version"),
 }
 """Panel and line of ``plimsoll --help``, so that listing commands loads none of them."""

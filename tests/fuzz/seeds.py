@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tomllib
 import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -123,6 +124,27 @@ def binary_batches() -> list[bytes]:
     return [one.to_binary() for one in drawn(Batch)]
 
 
+def baseline_files() -> list[bytes]:
+    """What `plimsoll baseline export` writes, in both forms."""
+    text = """scope = "default"
+lineage = "shop/web"
+image = "shop/web@sha256:1"
+first_ns = 1790000000000000000
+known = 0.9
+container_blocks = 40
+line = 6.2
+facts = ["peer 192.0.2.7:443", "prog /bin/sh < "]
+[features.cpu_cores]
+unit = "cores"
+usual = 0.5
+low = 0.1
+high = 1.0
+deviation = 0.2
+blocks = 40
+"""
+    return [text.encode(), orjson.dumps(tomllib.loads(text))]
+
+
 POLICY = b"""mode = "enforce"
 ladder = ["isolate", "pause"]
 [[rules]]
@@ -163,23 +185,6 @@ sample_period_s = 1.0
 tick_s = 2.0
 [archive]
 team_labels = ["team"]
-"""
-BASELINE = b"""scope = "default"
-lineage = "shop/cart"
-role = "web"
-image = "shop/cart@sha256:1"
-first_ns = 1790000000000000000
-known = 0.9
-container_blocks = 24.0
-line = 7.5
-facts = ["program /init"]
-[features.cpu_cores]
-unit = "cores"
-usual = 0.2
-low = 0.1
-high = 0.4
-deviation = 0.05
-blocks = 24
 """
 MOMENTS = [b"now", b"2h", b"+30s", b"1.5d", b"2026-11-25T10:00:00", b"2026-11-25T10:00:00+02:00"]
 

@@ -84,7 +84,7 @@ class Target:
 
 # ---- records ---------------------------------------------------------------------------------
 
-STORED: Final = (Head, WordAnswer, Incident, Case, Lesson)
+STORED: Final = (Head, WordAnswer, Incident, Case)
 """Records of ours that strategies.py's list of what crosses topics does not name."""
 
 
@@ -376,6 +376,10 @@ _ENGINE: Final[Errors] = STRANGE
 _DOCKER: Final = "producers.sources.docker"
 
 
+def _baseline_file(data: bytes) -> None:
+    read_normal(data, "web.toml")
+
+
 # ---- the register --------------------------------------------------------------------------
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -383,11 +387,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     *map(_model_word, MODEL_KINDS),
     Target("record/batch-binary", _binary_batch, seeds.binary_batches, ("models.records.binary:read",)),
     Target("models/lesson", _lesson, lambda: seeds.said_by_trainer(Lesson), ("streams.lessons:opener",)),
-    Target("file/baseline", lambda data: read_normal(data, "baseline"), lambda: [seeds.BASELINE], ("models.normalfile:_parsed",), (UntrustedFile,)),
     Target("models/envelope", _models_envelope, lambda: seeds.signed(Manifest, Role.TRAINER), _OPENED, (MalformedRecord, UntrustedMessage)),
     Target("file/model", _model_file, seeds.model_files, ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/model-array", _model_array, lambda: seeds.members(seeds.forest_file()), ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/policy", _text(read_policy), lambda: [seeds.POLICY], ("models.policy:read_policy",), (UntrustedFile,)),
+    Target("file/baseline", _baseline_file, seeds.baseline_files, ("models.normalfile:_parsed",), (UntrustedFile,)),
     Target("file/cases", _case_file, seeds.case_files, ("models.records.cases:Cases.__init__", "models.records.cases:Cases._meta")),
     Target("file/cases-array", _case_array, lambda: seeds.members(seeds.case_files()[0]), ("models.records.cases:Cases._meta",)),
     Target("file/settings", _file("settings.toml", _settings), lambda: [seeds.SETTINGS], ("models.settings:read_file",), (ConfigurationError,)),

@@ -77,6 +77,7 @@ EXEMPT: Final = {
     "streams.stores.incidents:Incidents.telemetry": "tells of what the decoder refuses",
     "streams.stores.models:ModelStore.save_card": "the payload that it has just signed",
     "streams.tables:Rows._index": "rows of our own table, under keys that we wrote",
+    "streams.tables:Rows.head": "hands over to the marker's decoder",
     "streams.tables:Rows._marker": "hands over to the marker's decoder",
     "streams.tables:Rows._wanted": "hands over to the row's decoder",
     "streams.words:Speaker._answer": "ends the command with the decoder's own error",
