@@ -44,7 +44,7 @@ burst: setup ## a minute of twenty times the usual rate: where every sample went
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy models streams producers infra tests
+	$(VENV)/bin/mypy models streams producers infra tests notebooks
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/architecture
 

@@ -29,15 +29,13 @@ from models.records.facts import Connection, Direction, Observation, Program
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
+from models.records.telemetry import Batch
 from models.records.verdict import Verdict
 
 CONTAINERS: Final = 30
 IMAGES: Final = 20
 TALKING: Final = 10
 """Containers of a host that show a connection in each frame."""
-TOLD_S: Final = 5
-TOLD_EVERY_S: Final = 0.4
-"""Longer than gather waits for siblings."""
 PARTITIONS: Final = 4
 FEATURES: Final = tuple(feature.name for feature in MEASURED)
 _USUAL: Final = np.array([max(feature.floor, 0.01) * 5 for feature in MEASURED])[:, None]
@@ -121,7 +119,7 @@ def line(
     """Ended afterwards; its logs stay in the directory. ``told`` are settings beside ours."""
     parts.create_topics(bootstrap, topics, PARTITIONS)
     producer = Producer({"bootstrap.servers": bootstrap})
-    publish_forest(Job(bootstrap, topics, directory, 0, 0), producer)
+    publish_forest(Job(bootstrap, topics, directory, 0, 0, "binary"), producer)
     producer.flush()
     settings = {
         "KAFKA__BOOTSTRAP": bootstrap, "TOPIC_PREFIX": topics.prefix, "DATA_DIR": directory,
@@ -159,18 +157,11 @@ class Fleet:
         )  # fmt: skip  # two lines
         self._used = 0
 
-    def past(self, seconds: int) -> int:
-        """So long a history, told a few seconds at a time: blocks of learning end with batches.
-
-        Returns how many frames that were.
-        """
-        start_ns = time.time_ns() - (seconds + 2) * 10**9
+    def past(self, since_ns: int, seconds: int) -> int:
+        """So many seconds of history, told in one go. Returns how many frames that were."""
         for turn in range(seconds):
             for host, phase_ns in zip(self.hosts, self._phase_ns, strict=True):
-                self._send(host, host.frame(start_ns + turn * 10**9 + phase_ns))
-            if turn % TOLD_S == TOLD_S - 1:
-                self._producer.flush()
-                time.sleep(TOLD_EVERY_S)
+                self._send(host, host.frame(since_ns + turn * 10**9 + phase_ns))
         self._producer.flush()
         return seconds * len(self.hosts)
 
@@ -249,7 +240,7 @@ class Follower(threading.Thread):
         elif message.topic() == self._topics.verdicts and kind == b"verdict":
             self.verdict_ns.setdefault(decode(Verdict, message.value()).subject, now_ns)
         elif kind == b"batch":
-            self.batches.append(len(orjson.loads(message.value())["samples"]["times_ns"]))
+            self.batches.append(len(decode(Batch, message.value()).samples))
 
     def latencies(self, sent: Sent) -> dict[str, Any]:
         """Seconds from when a strange thing was due; ``missing``: no alert came of it."""
