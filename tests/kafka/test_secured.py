@@ -94,7 +94,11 @@ class Line:
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
-            process.wait(30)
+            try:
+                process.wait(DEADLINE_S)
+            except subprocess.TimeoutExpired:  # a failure, which must leave nothing behind
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
