@@ -26,7 +26,7 @@ MANAGE: Final[Operations] = ("Create", "Describe", "AlterConfigs")
 PARTS: Final[Mapping[str, str]] = {
     "collect": "`plimsoll collect`, on every host",
     "gather": "`plimsoll gather`",
-    "worker": "`plimsoll worker`",
+    "worker": "`plimsoll worker`, `rebuild`",
     "govern": "`plimsoll govern`",
     "respond": "`plimsoll respond`, on every host",
     "archive": "`plimsoll archive`",
@@ -48,7 +48,7 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
     "worker": {READ: ("telemetry", "models"), WRITE: ("verdicts", "findings", "rejected")},
     "govern": {
         READ: ("findings", "control", "outcomes", "models"),
-        WRITE: ("orders", "alerts", "control-state", "evidence", "rejected"),
+        WRITE: ("orders", "alerts", "control-state", "evidence", "telemetry", "rejected"),
     },
     "respond": {READ: ("orders", "samples"), WRITE: ("outcomes",)},
     "archive": {
@@ -65,7 +65,10 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
         ),
         WRITE: ("control",),
     },
-    "train": {READ: ("telemetry", "verdicts", "findings", "orders"), BOTH: ("models",)},
+    "train": {
+        READ: ("verdicts", "findings", "orders", "rejected"),
+        BOTH: ("models", "telemetry"),
+    },
     "follow": {READ: ("alerts",)},
 }  # fmt: skip  # a table
 """The topics of each part, by what it may do with them."""
