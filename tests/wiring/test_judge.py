@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +18,14 @@ from models.records.codec import decode, encode
 from models.records.rejected import DeadLetter
 from models.records.samples import Samples
 from models.records.telemetry import KIND_OF, Batch, Member, Telemetry, Tick
+from models.records.verdict import Finding
 from models.state import LineageState, pack, unpack
 from streams.agents import judge as agent
 from streams.agents.judge import Judge
 from streams.delivery.rejected import Rejects
 from streams.meters import Meters
 from streams.tables import Rows
+from tests.core.governing import finding
 from tests.wiring.test_tables import Memory
 
 TOPICS = Topics()
@@ -212,3 +214,18 @@ def test_the_pipeline_refuses_what_is_dated_ahead() -> None:
 
     with pytest.raises(MalformedRecord, match="after its arrival"):
         check_arrival(batch(second=400), NOW_NS)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_findings_of_a_cold_partition_say_so(read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The governor orders nothing by them: what was normal there is lost."""
+    bench = Bench()
+    first = event(7, batch())
+    bench.rows.began({(TOPICS.telemetry, first.message.partition): read})
+    monkeypatch.setattr(agent, "judge", lambda *_: Judgement(findings=[finding()]))
+
+    bench.take(first)
+
+    (told,) = [decode(Finding, value) for topic, value in bench.sent.records
+               if topic == TOPICS.findings]  # fmt: skip  # two lines
+    assert told == replace(finding(), cold=read)
