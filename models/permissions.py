@@ -33,6 +33,7 @@ PARTS: Final[Mapping[str, str]] = {
     "topics": "who lays out the topics: `plimsoll topics`",
     "operate": "who says words: `plimsoll incident`, `explain`",
     "train": "who trains and tries models: `plimsoll train`, `models`, `replay`, `baseline`",
+    "teach": "who teaches baselines: `plimsoll baseline import` and `undo`",
     "follow": "whoever follows the alerts: `plimsoll alerts`, a SIEM",
 }
 """Who gets an identity of its own, and what runs under it."""
@@ -65,10 +66,8 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
         ),
         WRITE: ("control",),
     },
-    "train": {
-        READ: ("verdicts", "findings", "orders", "rejected"),
-        BOTH: ("models", "telemetry"),
-    },
+    "train": {READ: ("telemetry", "verdicts", "findings", "orders"), BOTH: ("models",)},
+    "teach": {READ: ("rejected",), WRITE: ("telemetry",)},
     "follow": {READ: ("alerts",)},
 }  # fmt: skip  # a table
 """The topics of each part, by what it may do with them."""
@@ -121,7 +120,7 @@ def _of_groups(part: str, names: Names) -> Iterable[Permission]:
     elif part == "govern":
         yield Permission("topic", f"{names.governor}-incidents-changelog", kept)
         yield Permission("group", names.governor, READ)
-    elif part == "train":
+    elif part in ("train", "teach"):
         yield Permission("topic", baselines, READ)
 
 
