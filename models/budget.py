@@ -12,7 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import Array
+
+Flags = npt.NDArray[np.bool_]
 
 QUANTILE: Final = 0.9
 _STEP: Final = 0.01
@@ -104,6 +112,33 @@ def tail_of(peaks: Sequence[float]) -> Tail:
     return Tail(high, max(excess, _LEAST_EXCESS), len(ordered))
 
 
+class Scope(StrEnum):
+    """Of what "at most N false alarms a day" is said."""
+
+    FLEET = "fleet"
+    LINEAGE = "lineage"
+    IMAGE = "image"
+    CONTAINER = "container"
+
+
+def share(per_day: float, scope: Scope, *, members: int, siblings: int, lineages: int) -> float:
+    """The false alarms a day that one image's line may let through: it is one line for all
+    ``members`` of the image, ``siblings`` of which (members too) are in its lineage.
+
+    A fleet's are split evenly among as many ``lineages`` as are stated; a lineage's among its
+    images, by their containers.
+
+    >>> [share(12.0, scope, members=2, siblings=4, lineages=6) for scope in Scope]
+    [1.0, 6.0, 12.0, 24.0]
+    """
+    if scope is Scope.CONTAINER:
+        return per_day * members
+    if scope is Scope.IMAGE:
+        return per_day
+    whole = per_day / lineages if scope is Scope.FLEET else per_day
+    return whole * members / siblings
+
+
 def allowed(alarms_per_day: float, seconds: float) -> float:
     """How many false alarms a budget allows in a stretch of event time."""
     return alarms_per_day * seconds / _DAY_S
@@ -129,23 +164,24 @@ class Lift:
         True
         """
         ahead = max(self.ahead - TICKETS * allowed, 0.0)
-        rise = tickets * (1.0 + _SURCHARGE * ahead) - TICKETS * allowed
+        # The second of two that come together has one more before its time.
+        paid = tickets * (1.0 + _SURCHARGE * (ahead + 0.5 * (tickets - 1)))
+        rise = (paid if tickets else 0.0) - TICKETS * allowed
         height = self.height + _TICKET_EXCESSES * excess * rise
         height = min(max(height, -_LEAST_LIFT * excess), _MOST_LIFT * excess)
         return Lift(height, ahead + tickets)
 
 
-@dataclass(slots=True)
-class Account:
-    """What a line knows of one member: rows judged, rows for which its ticket stays open, the
-    open block's rows and largest evidence, the evidence of the two rows before.
-    """
+ROWS, OPEN, BLOCK, PEAK, BEFORE, EARLIER = range(6)
+ACCOUNT: Final = 6
+"""What a line knows of one member: rows judged, rows for which its ticket stays open, the open
+block's rows and largest evidence, the evidence of the two rows before."""
+_NEW: Final = np.array([0.0, 0.0, 0.0, -np.inf, -np.inf, -np.inf])
 
-    rows: int = 0
-    open_rows: int = 0
-    block_rows: int = 0
-    peak: float = -math.inf
-    before: tuple[float, float] = (-math.inf, -math.inf)
+
+def accounts(members: int) -> Array:
+    """Of so many members nothing is known. Shape (members, :data:`ACCOUNT`)."""
+    return np.tile(_NEW, (members, 1))
 
 
 @dataclass(slots=True)
@@ -173,32 +209,40 @@ class Line:
         tail = self.tail
         return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
 
-    def judge(self, account: Account, evidence: float) -> tuple[float, bool]:
-        """One row of one member, in order: how far above the line, and whether it alarms.
+    def judge(self, known: Array, evidence: Array) -> tuple[Array, Flags]:
+        """One row of all members, ``(members,)``, NaN where one is absent: how far above the
+        line each is (NaN again), and who alarms.
 
-        The line itself and the account move on. Rows of an open ticket do not move the tail:
-        an incident, however long, is not taken for what is usual.
+        The line itself and the accounts, ``known``, move on. Rows of an open ticket do not
+        move the tail: an incident, however long, is not taken for what is usual.
         """
-        margin, excess = evidence - self.height(), self.tail.excess
-        account.rows += 1
-        if account.rows <= _FIRST_ROWS:
-            return min(margin, -1.0) - 1.0, False
-        account.open_rows = max(account.open_rows - 1, 0)
-        opened = margin > 0.0 and not account.open_rows
-        self.lift = self.lift.after(excess, self.per_row, int(opened))
-        if account.open_rows:
-            alarm = margin > -_AGAIN * excess and evidence > max(account.before)
-        else:
-            alarm = opened
-            self._count(account, evidence)
-        if opened:
-            account.open_rows = self.merge_rows + 1
-        account.before = (account.before[1], evidence)
-        return margin, alarm
+        present = ~np.isnan(evidence)
+        margins, excess = evidence - self.height(), self.tail.excess
+        known[:, ROWS] += present
+        judged = present & (known[:, ROWS] > _FIRST_ROWS)
+        known[:, OPEN] = np.maximum(known[:, OPEN] - judged, 0.0)
+        inside = judged & (known[:, OPEN] > 0.0)
+        quiet = judged & ~inside
+        opened = quiet & (margins > 0.0)
+        tickets, rows = int(np.count_nonzero(opened)), int(np.count_nonzero(judged))
+        self.lift = self.lift.after(excess, self.per_row * rows, tickets)
+        alarms = opened
+        if inside.any():
+            risen = evidence > np.maximum(known[:, BEFORE], known[:, EARLIER])
+            alarms = opened | (inside & (margins > -_AGAIN * excess) & risen)
+        if tickets:
+            known[opened, OPEN] = self.merge_rows + 1
+        self._count(known, quiet, evidence)
+        known[judged, EARLIER] = known[judged, BEFORE]
+        known[judged, BEFORE] = evidence[judged]
+        first = present & ~judged
+        if first.any():
+            margins[first] = np.minimum(margins[first], -1.0) - 1.0
+        return margins, alarms
 
-    def _count(self, account: Account, evidence: float) -> None:
-        account.peak = max(account.peak, evidence)
-        account.block_rows += 1
-        if account.block_rows >= BLOCK_ROWS:
-            self.tail = self.tail.after(account.peak)
-            account.block_rows, account.peak = 0, -math.inf
+    def _count(self, known: Array, quiet: Flags, evidence: Array) -> None:
+        known[quiet, PEAK] = np.maximum(known[quiet, PEAK], evidence[quiet])
+        known[:, BLOCK] += quiet
+        for at in np.flatnonzero(known[:, BLOCK] >= BLOCK_ROWS).tolist():
+            self.tail = self.tail.after(float(known[at, PEAK]))
+            known[at, BLOCK], known[at, PEAK] = 0.0, -np.inf

@@ -40,11 +40,13 @@ class Sorted:
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What a batch came to. ``seen``: the samples as detectors see them (NaN: no measurement)
-    and ``off``: signed departures, (samples, features); ``shared``: what siblings do, by
-    image, those images that spoke.
+    and ``off``: signed departures, (samples, features); ``usual``: centre and scale of each
+    container, (containers, features) both; ``shared``: what siblings do, by image, those
+    images that spoke.
     """
 
     samples: Sorted
+    usual: tuple[Array, Array]
     seen: Array
     off: Array
     shared: dict[str, Shared]
@@ -56,7 +58,7 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     samples, duplicates = _sorted(state, batch, detection)
     members, rows = state.members, samples.rows
     if not len(rows):
-        return Taken(samples, samples.values, samples.values, {}, duplicates)
+        return Taken(samples, usual(state, rows), samples.values, samples.values, {}, duplicates)
     seen = transform(samples.values)
     normal = usual(state, rows)
     off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
@@ -75,7 +77,7 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     _awake(state, rows)
     images = dict.fromkeys(members.who[row].image for row in rows.tolist())
     shares = {name: share(state, name, detection) for name in images}
-    return Taken(samples, seen, off, shares, duplicates)
+    return Taken(samples, normal, seen, off, shares, duplicates)
 
 
 def _sorted(state: LineageState, batch: Batch, detection: Detection) -> tuple[Sorted, int]:

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.budget import ACCOUNT, accounts
 from models.features import SIZE, Array
 from models.following import HORIZONS
 from models.records.telemetry import Member
@@ -28,10 +29,10 @@ FOLLOWED: Final = HORIZONS + 3
 """Per container and feature, for models/onset.py: the levels that follow it and what it was
 just like (models/following.py); the range it has shown, less its own level."""
 WORTH: Final = 0
-ACCOUNT: Final = slice(1, 7)
-ACCOUNTS: Final = 7
-"""Per container: how many rows its levels are worth, and its budget.Account."""
-_NOBODY: Final = np.array([0.0, 0, 0, 0, -np.inf, -np.inf, -np.inf])
+KNOWN: Final = slice(1, 1 + ACCOUNT)
+ACCOUNTS: Final = 1 + ACCOUNT
+"""Per container: how many rows its levels are worth, and its account (models/budget.py)."""
+_NOBODY: Final = np.concatenate([[0.0], accounts(1)[0]])
 
 
 @dataclass(slots=True)

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.budget import Account, Line, allowed
+from models.allowance import of_member
+from models.budget import ROWS, Flags, Line, allowed
 from models.detection import Detection
 from models.detectors import unseen
 from models.detectors.unseen import Range
 from models.features import Array
 from models.following import NEW_ROWS, Followed, arrived, follow
 from models.lineage import Image, LineageState
-from models.magnitudes import Flags, Taken, by_image, own_level, usual
-from models.members import ACCOUNT, HIGHEST, LAST, LEVEL, LEVELS, LOWEST, RECENT, WORTH, Whole
+from models.magnitudes import Taken, by_image, usual
+from models.members import HIGHEST, KNOWN, LAST, LEVELS, LOWEST, RECENT, WORTH, Whole
 from models.scale import Scale
 from models.watch import NEAR, evidence
 
@@ -59,28 +60,26 @@ def _of_image(state: LineageState, image: Image, taken: Taken, mine: Flags | Non
     samples, members = taken.samples, state.members
     chosen = np.flatnonzero(mine) if mine is not None else np.arange(len(samples.rows))
     rows, seen = samples.rows[chosen], _side_by_side(taken, chosen)
-    scale, own = _scale(state, rows)
-    new = members.account[rows, 1] == 0.0
+    centre, spread = (part[chosen] for part in taken.usual)
+    scale, own = Scale(centre, spread), centre - image.baseline.location
+    new = members.account[rows, KNOWN][:, ROWS] == 0.0
     if new.any():
         _begin(state, image, rows[new])
     followed, account = members.followed[rows].astype(np.float64), members.account[rows]
-    shown = Range(*(scale.seen(followed[:, at] + own) for at in (LOWEST, HIGHEST)))
+    edges = followed[:, (LOWEST, HIGHEST)].swapaxes(0, 1) + own
+    scaled = scale.seen(np.concatenate([edges, seen]))
+    shown, scaled = Range(scaled[0], scaled[1]), scaled[2:]
     before = Followed(followed[:, LEVELS], followed[:, RECENT], account[:, WORTH])
-    scaled = scale.seen(seen)
     after, off = follow(before, scaled)
     _, past = unseen.beyond(shown, scaled)
     told = evidence(image.together.residual, off, past)
-    followed[:, LEVELS], followed[:, RECENT], account[:, WORTH] = (
-        after.levels,
-        after.recent,
-        after.rows,
-    )
+    told[np.isnan(seen).all(axis=2)] = np.nan
+    followed[:, LEVELS], followed[:, RECENT] = after.levels, after.recent
     followed[:, LOWEST] = np.fmin(followed[:, LOWEST], np.fmin.reduce(seen) - own)
     followed[:, HIGHEST] = np.fmax(followed[:, HIGHEST], np.fmax.reduce(seen) - own)
-    members.followed[rows] = followed
-    present = np.logical_not(np.isnan(seen).all(axis=2))
-    alarms = _held(state, image, account, told, np.asarray(present), detection)
-    members.account[rows] = account
+    account[:, WORTH] = after.rows
+    alarms = _held(state, image, account[:, KNOWN], told, detection)
+    members.followed[rows], members.account[rows] = followed, account
     return {
         int(rows[at]): _onset(beyond, off[step, at], scaled[step, at], scale, at)
         for at, (step, beyond) in alarms.items()
@@ -99,13 +98,6 @@ def _side_by_side(taken: Taken, chosen: Whole) -> Array:
     return rows
 
 
-def _scale(state: LineageState, rows: Whole) -> tuple[Scale, Array]:
-    """The baseline's, for each of these members; and each one's level above its image's."""
-    members = state.members
-    own = own_level(members.trust()[rows][:, None] * members.grid[rows, LEVEL])
-    return Scale(*usual(state, rows)), own
-
-
 def _begin(state: LineageState, image: Image, rows: Whole) -> None:
     """Nothing is known of these members but their image: its levels, its range."""
     members = state.members
@@ -116,32 +108,23 @@ def _begin(state: LineageState, image: Image, rows: Whole) -> None:
     members.account[rows, WORTH] = NEW_ROWS
 
 
-def _held(state: LineageState, image: Image, accounts: Array, told: Array, present: Flags,
+def _held(state: LineageState, image: Image, known: Array, told: Array,
           detection: Detection) -> dict[int, tuple[int, float]]:  # fmt: skip  # two lines
-    """Hold evidence ``(steps, members)`` against the image's line, in order. The step at which
-    a member was furthest past it, and how far, of those that it calls.
+    """Hold evidence ``(steps, members)``, NaN where one is absent, against the image's line, in
+    order. The step at which a member was furthest past it, and how far, of those it calls.
     """
-    of_all = allowed(detection.budget_alarms_per_day, state.interval_s)
-    per_row = of_all / max(len(state.members), 1)
+    per_row = allowed(of_member(state, image, detection), state.interval_s)
     merge_rows = int(detection.onset_ticket_s / max(state.interval_s, 0.1))
     line = Line(per_row, merge_rows, image.onset_tail, image.onset_lift)
-    kept = [_account(row) for row in accounts[:, ACCOUNT].tolist()]
     alarms: dict[int, tuple[int, float]] = {}
-    for step, at in np.argwhere(present).tolist():
-        margin, alarm = line.judge(kept[at], float(told[step, at]))
-        beyond = margin / line.tail.excess
-        if alarm and beyond > alarms.get(at, (0, -np.inf))[1]:
-            alarms[at] = step, beyond
-    accounts[:, ACCOUNT] = [
-        (one.rows, one.open_rows, one.block_rows, one.peak, *one.before) for one in kept
-    ]
+    for step, side_by_side in enumerate(told):
+        margins, called = line.judge(known, side_by_side)
+        for at in np.flatnonzero(called).tolist():
+            beyond = float(margins[at]) / line.tail.excess
+            if beyond > alarms.get(at, (0, -np.inf))[1]:
+                alarms[at] = step, beyond
     image.onset_tail, image.onset_lift = line.tail, line.lift
     return alarms
-
-
-def _account(row: list[float]) -> Account:
-    rows, open_rows, block_rows, peak, *before = row
-    return Account(int(rows), int(open_rows), int(block_rows), peak, (before[0], before[1]))
 
 
 def _onset(beyond: float, off: Array, scaled: Array, scale: Scale, at: int) -> Onset:
@@ -162,11 +145,10 @@ def learn(state: LineageState, image: Image, rows: Whole, detection: Detection) 
     """What departs together, from the last row of each of these quiet members: one a block,
     so that what lasts does not speak many times.
     """
-    rows = rows[state.members.account[rows, 1] > 0.0]
+    rows = rows[state.members.account[rows, KNOWN][:, ROWS] > 0.0]
     if len(rows) and known(image, detection):
         followed = state.members.followed[rows].astype(np.float64)
-        scale, _ = _scale(state, rows)
-        last = scale.seen(state.members.grid[rows, LAST][None])[0]
+        last = Scale(*usual(state, rows)).seen(state.members.grid[rows, LAST][None])[0]
         worth = state.members.account[rows, WORTH]
         after = Followed(followed[:, LEVELS], followed[:, RECENT], worth)
         image.together = image.together.after(arrived(after, last))

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from models import scale
-from models.budget import BLOCK_ROWS, Account, Line, tail_of
+from models.budget import BLOCK_ROWS, Flags, Line, accounts, tail_of
 from models.detectors import distance, residual, unseen
 from models.detectors.base import combined
 from models.detectors.residual import Residual
@@ -25,8 +24,6 @@ from models.errors import ShapeMismatch
 from models.features import Array
 from models.following import Followed, anew, follow, settled
 from models.scale import Scale
-
-Flags = npt.NDArray[np.bool_]
 
 NEAR: Final = 2
 """Horizons of which the distance speaks; the slowest is the residual's alone."""
@@ -49,7 +46,7 @@ class Watch:
     followed: Followed
     range: Range
     line: Line
-    accounts: list[Account]
+    accounts: Array
 
 
 def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
@@ -79,7 +76,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     each = [np.repeat(edge, len(histories), axis=0) for edge in (wide.low, wide.high)]
     start = anew(settled(len(histories), size))
     line = Line(per_row, merge_rows, tail_of(peaks))
-    return Watch(known, start, Range(*each), line, [Account() for _ in histories])
+    return Watch(known, start, Range(*each), line, accounts(len(histories)))
 
 
 def _distinct(seen: Sequence[Array]) -> list[int]:
@@ -135,13 +132,12 @@ def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
     seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
-    seen_now = evidence(watch.known.residual, off, past)
-    margins, alarms = np.full(seen_now.shape, NOTHING), np.zeros(seen_now.shape, bool)
-    present = np.argwhere(np.logical_not(np.isnan(seen).all(axis=2)))
-    for row, member in present.tolist():
-        told = watch.line.judge(watch.accounts[member], float(seen_now[row, member]))
-        margins[row, member], alarms[row, member] = told
-    return margins, alarms
+    told = evidence(watch.known.residual, off, past)
+    told[np.isnan(seen).all(axis=2)] = np.nan
+    alarms = np.zeros(told.shape, bool)
+    for row, side_by_side in enumerate(told):
+        told[row], alarms[row] = watch.line.judge(watch.accounts, side_by_side)
+    return np.where(np.isnan(told), NOTHING, told), alarms
 
 
 NOTHING: Final = -math.log(1e12)

@@ -15,7 +15,7 @@ from models.contract import READER, Topics
 from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
-from models.pipeline import Core, Models
+from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
 from models.state import pack, unpack
@@ -59,7 +59,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
         table, pack, unpack, [topics.telemetry],
         due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
     )  # fmt: skip  # two lines say as much
-    cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
     # comes again.
@@ -137,7 +137,7 @@ class _Cores:
         return self._core
 
     def use(self, roster: Roster) -> None:
-        self._core = replace(self._core, models=Models(roster.active, roster.shadow))
+        self._core = replace(self._core, models=roster.models)
 
 
 # ---- Kafka ------------------------------------------------------------------------------------

@@ -6,6 +6,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("plimsoll", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("plimsoll")
 
 LANES = {"docker": "docker", "scenarios": "docker", "telemetry": "docker", "kafka": "kafka"}
 """Folders whose tests share a server: where several processes share the work, one runs all of a

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,11 @@ class Host:
         self._images = [(number * 7 + one) % IMAGES for one in range(CONTAINERS)]
 
     def frame(self, at_ns: int, strange: int | None = None) -> bytes:
-        """The next one; ``strange`` names a container that runs what is not in its image."""
+        """The next one, as its collector writes it."""
+        return encode(self.next(at_ns, strange))
+
+    def next(self, at_ns: int, strange: int | None = None) -> Frame:
+        """``strange`` names a container that runs what is not in its image."""
         noise = self._rng.lognormal(0.0, 0.1, (len(MEASURED), CONTAINERS))
         samples = Samples(
             FEATURES, self.subjects, np.arange(CONTAINERS),
@@ -67,7 +71,7 @@ class Host:
             samples, tuple(seen), self._inventory(at_ns) if not self._sequence else (),
         )  # fmt: skip  # one thought a line
         self._sequence += 1
-        return encode(made)
+        return made
 
     def _talking(self) -> list[int]:
         first = self._sequence * TALKING % CONTAINERS
@@ -109,8 +113,10 @@ class Line:
 
 
 @contextmanager
-def line(bootstrap: str, directory: Path, topics: Topics) -> Iterator[Line]:
-    """Ended afterwards; its logs stay in the directory."""
+def line(
+    bootstrap: str, directory: Path, topics: Topics, told: Mapping[str, Any] | None = None
+) -> Iterator[Line]:
+    """Ended afterwards; its logs stay in the directory. ``told`` are settings beside ours."""
     parts.create_topics(bootstrap, topics, PARTITIONS)
     producer = Producer({"bootstrap.servers": bootstrap})
     publish_forest(Job(bootstrap, topics, directory, 0, 0, "binary"), producer)
@@ -118,7 +124,7 @@ def line(bootstrap: str, directory: Path, topics: Topics) -> Iterator[Line]:
     settings = {
         "KAFKA__BOOTSTRAP": bootstrap, "TOPIC_PREFIX": topics.prefix, "DATA_DIR": directory,
         "WORKER__GROUP": f"{topics.prefix}judge", "GOVERNOR__GROUP": f"{topics.prefix}governor",
-        "GATHER__GROUP": f"{topics.prefix}gather",
+        "GATHER__GROUP": f"{topics.prefix}gather", **(told or {}),
     }  # fmt: skip  # one line a thought
     with ExitStack() as stack:
         running = [

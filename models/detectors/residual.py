@@ -84,10 +84,10 @@ class Together:
 
     def after(self, off: Array) -> Together:
         """Once it has seen rows ``(rows, horizons, columns)`` too, finite."""
-        moments, rows = self.moments, self.rows
-        for row in np.clip(off, -CLIP, CLIP):
-            rows = min(rows + 1.0, 1.0 / _SLOWEST)
-            moments = moments + (np.einsum("hj,hk->hjk", row, row) - moments) / rows
+        near = np.clip(off, -CLIP, CLIP)
+        rows = min(self.rows + len(near), 1.0 / _SLOWEST)
+        seen = np.einsum("rhj,rhk->hjk", near, near)
+        moments = self.moments + (seen - len(near) * self.moments) / rows
         return Together(moments.astype(np.float32).astype(np.float64), rows)
 
     @functools.cached_property

@@ -123,9 +123,9 @@ class World:
         assert SWITCH not in before.words, "ordered although all orders were stopped"
         held = [one for one in before.words.values() if one.verb is Verb.HOLD]
         whom = (incident.subject, incident.lineage, incident.group)
-        assert not [
-            one for one in held if one.target in whom and one.until_ns > after.now_ns
-        ], "ordered although a word holds it"
+        assert not [one for one in held if one.target in whom and one.until_ns > after.now_ns], (
+            "ordered although a word holds it"
+        )
         assert order.host not in self.policy.protected.hosts, "ordered on a protected host"
         earlier = before.incidents.get(order.incident)
         assert earlier is None or not earlier.ended_by, "ordered after a release"

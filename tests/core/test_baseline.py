@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, Block, fold, pooled
-from models.budget import BLOCK_ROWS, TICKETS, Account, Lift, Line, Tail, allowed, tail_of
+from models.budget import (
+    BLOCK_ROWS,
+    ROWS,
+    TICKETS,
+    Lift,
+    Line,
+    Tail,
+    accounts,
+    allowed,
+    tail_of,
+)
 from models.features import NOISE, SIZE, Array
 from models.learning import meet_image
 from models.lineage import LineageState
@@ -133,12 +143,17 @@ def line() -> Line:
     return Line(1 / 1440, 60, Tail(2.0, 0.5, 100_000))
 
 
+def told_of(judge: Line, account: Array, evidence: float) -> bool:
+    """Whether one member's row alarms."""
+    return bool(judge.judge(account, np.array([evidence]))[1][0])
+
+
 def test_rows_sink_the_line_and_a_ticket_lifts_it() -> None:
     """Whoever calls too often calls less, whoever never calls listens closer."""
-    judge, account = line(), Account()
+    judge, account = line(), accounts(1)
     heights = [judge.height()]
     for evidence in (*[1.0] * 9, 30.0):
-        judge.judge(account, evidence)
+        told_of(judge, account, evidence)
         heights.append(judge.height())
     assert heights[0] > heights[9]
     assert heights[10] > heights[0]
@@ -146,32 +161,53 @@ def test_rows_sink_the_line_and_a_ticket_lifts_it() -> None:
 
 def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None:
     """An incident, however long, is not what is usual."""
-    judge, account = line(), Account()
+    judge, account = line(), accounts(1)
     for _ in range(20):
-        judge.judge(account, 0.0)
+        told_of(judge, account, 0.0)
     before = judge.tail
-    told = [judge.judge(account, 30.0)[1] for _ in range(61)]
+    told = [told_of(judge, account, 30.0) for _ in range(61)]
     assert told == [True] + [False] * 60
     assert judge.tail == before
-    assert judge.judge(account, 30.0)[1]
+    assert told_of(judge, account, 30.0)
 
 
 def test_what_rises_again_in_an_open_ticket_joins_it_below_the_line() -> None:
     """The next fault in the same container needs no second call, but must be seen."""
-    judge, account = line(), Account()
+    judge, account = line(), accounts(1)
     for evidence in (0.0, 0.0, 0.0, 0.0, 30.0, 0.0, 0.0):
-        judge.judge(account, evidence)
+        told_of(judge, account, evidence)
     near = judge.height() - 0.5
-    assert judge.judge(account, near)[1]
-    assert not judge.judge(account, near)[1]
-    fresh = Account(rows=9)
-    assert not judge.judge(fresh, near)[1]
+    assert told_of(judge, account, near)
+    assert not told_of(judge, account, near)
+    fresh = accounts(1)
+    fresh[:, ROWS] = 9.0
+    assert not told_of(judge, fresh, near)
 
 
 def test_the_first_rows_of_a_watch_raise_no_alarm() -> None:
     """Levels are being found: history may have ended long before."""
-    judge, account = line(), Account()
-    assert [judge.judge(account, 30.0)[1] for _ in range(5)] == [False] * 3 + [True, False]
+    judge, account = line(), accounts(1)
+    assert [told_of(judge, account, 30.0) for _ in range(5)] == [False] * 3 + [True, False]
+
+
+def test_siblings_side_by_side_are_judged_as_if_one_after_the_other() -> None:
+    """Speed is no reason to call others, or to count otherwise."""
+    rng = np.random.default_rng(5)
+    rows = 1.0 + rng.exponential(0.5, (400, 6))
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    rows[200:230, 2] += 8.0
+    together, apart = line(), line()
+    known, alone = accounts(6), [accounts(1) for _ in range(6)]
+    called = 0
+    for row in rows:
+        _, alarms = together.judge(known, row)
+        called += int(alarms.sum())
+        one_by_one = [told_of(apart, alone[at], value) for at, value in enumerate(row.tolist())]
+        assert alarms.tolist() == one_by_one
+    assert np.array_equal(known, np.concatenate(alone))
+    assert together.lift.height == pytest.approx(apart.lift.height, rel=0.01)
+    assert together.tail == apart.tail
+    assert called > 1
 
 
 def test_the_line_stays_off_a_tail_of_which_little_is_known() -> None:

@@ -7,14 +7,14 @@ import functools
 
 import numpy as np
 
-from models.budget import TICKETS, Account, Line, allowed
+from models.budget import BEFORE, TICKETS, Line, allowed
 from models.detection import Detection
 from models.detectors.rarity import WEAK
 from models.detectors.unseen import Range
 from models.features import SIZE, Array, measured, transform
 from models.following import Followed
 from models.magnitudes import own_level, usual
-from models.members import ACCOUNT, HIGHEST, LEVEL, LEVELS, LOWEST, RECENT, WORTH
+from models.members import HIGHEST, KNOWN, LEVEL, LEVELS, LOWEST, RECENT, WORTH
 from models.onset import Onset
 from models.pieces import Bench, Said, onset
 from models.pipeline import Core, judge
@@ -47,13 +47,11 @@ def watch_of(state: LineageState) -> tuple[Watch, Array]:
     scale = Scale(*usual(state, rows))
     per_row = allowed(DETECTION.budget_alarms_per_day, state.interval_s) / len(members)
     line = Line(per_row, 720, image.onset_tail, image.onset_lift)
-    accounts = [
-        Account(int(a[0]), int(a[1]), int(a[2]), a[3], (a[4], a[5]))
-        for a in members.account[:, ACCOUNT].tolist()
-    ]
     shown = Range(*(scale.seen(followed[:, at] + own) for at in (LOWEST, HIGHEST)))
     levels = Followed(followed[:, LEVELS], followed[:, RECENT], members.account[:, WORTH])
-    return Watch(Known(scale, image.together.residual), levels, shown, line, accounts), own
+    return Watch(
+        Known(scale, image.together.residual), levels, shown, line, members.account[:, KNOWN].copy()
+    ), own
 
 
 def test_live_and_evaluated_are_one() -> None:
@@ -73,7 +71,7 @@ def test_live_and_evaluated_are_one() -> None:
         assert (watch.line.tail, watch.line.lift) == (image.onset_tail, image.onset_lift)
         levels = state.members.followed[:, LEVELS]
         assert np.array_equal(watch.followed.levels.astype(np.float32), levels)
-        lasts = state.members.account[:, -1]
+        lasts = state.members.account[:, KNOWN][:, BEFORE]
         heights = margins[0] + watch.line.height()
         assert np.allclose(lasts, heights, atol=0.01), "but for what the line moves within a row"
 
