@@ -286,6 +286,7 @@ def main() -> None:
     asked.add_argument("--containers", type=int, default=1)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     console = Console(stderr=True)
     found = []
     with (
