@@ -18,7 +18,7 @@ from models.governor import Packer
 from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
-from models.state import pack, unpack
+from models.state import LineageState, pack, unpack
 from streams.agents import govern, judge
 from streams.delivery.app import (
     Delivery,
@@ -41,7 +41,7 @@ from streams.stores.models import (
     Roster,
     forest_of,
 )
-from streams.tables import Rows
+from streams.tables import Rows, TableRows
 
 _ASK_S: Final = 15.0
 HELD_BYTES: Final = 16 << 10
@@ -55,10 +55,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "baselines", partitions)
-    rows = Rows(
-        table, pack, unpack, [topics.telemetry],
-        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
-    )  # fmt: skip  # two lines say as much
+    rows = rows_of(table, topics)
     cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
@@ -75,6 +72,14 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
 
     judge.attach(app, judge_of, topics.telemetry)
     return app
+
+
+def rows_of(table: TableRows, topics: Topics) -> Rows[LineageState]:
+    """What the judge knows, as it lies in its table."""
+    return Rows(
+        table, pack, unpack, [topics.telemetry],
+        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+    )  # fmt: skip  # two lines say as much
 
 
 def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:

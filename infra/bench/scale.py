@@ -34,8 +34,8 @@ from models.records.codec import encode
 from models.records.facts import Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Tick, written
-from models.state import LineageState, pack, unpack
-from streams.build import HELD_BYTES
+from models.state import LineageState
+from streams.build import rows_of
 from streams.delivery.app import CHANGELOG
 from streams.delivery.late import Keeper
 from streams.tables import Rows
@@ -170,8 +170,7 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     publish_forest(Job(kafka.bootstrap, topics, directory, 0, plan.samples, "binary"), producer)
     producer.flush()
     load, task = Load(plan, kafka.bootstrap, topics), progress.add_task(str(plan.images), total=4)
-    rows = Rows(Kept(), pack, unpack, [topics.telemetry],
-                due=lambda state: state.due_ns, held_bytes=HELD_BYTES)  # fmt: skip  # two lines
+    rows = rows_of(Kept(), topics)
     load.known(changelog, rows)
     progress.advance(task)
     load.strange(plan.images - 1)
