@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test burst check constraints clean
+.PHONY: help setup demo demo-docker test bench bench-full burst chaos check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,6 +13,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 PIP := $(PY) -m pip --disable-pip-version-check
 JSON ?=
 TESTS ?=
+FAULTS ?= 50
+MESSAGES ?= 1000000
+ROUNDS ?= 9
+SIZES ?= 1 10 100 500 1000
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +44,15 @@ test: setup ## every test; gets what they need where it may (Kafka's jars, a Doc
 
 burst: setup ## a minute of twenty times the usual rate: where every sample went (real Kafka)
 	@$(PY) -m infra.bench.burst $(if $(AWAY),--away $(AWAY) --spool-mb 1)
+
+chaos: setup ## FAULTS=50 MESSAGES=1000000: kill everything in turn, count what is lost
+	@$(PY) -m tests.kafka.chaos --faults $(FAULTS) --messages $(MESSAGES)
+
+bench: setup ## the same job in each engine on one Kafka, within ten minutes (Java 17, Maven)
+	@$(PY) -m infra.bench.throughput --minutes 8
+
+bench-full: setup ## the same with more rounds and sizes: ROUNDS=9 SIZES="1 10 100 500 1000"
+	@$(PY) -m infra.bench.throughput --rounds $(ROUNDS) --sizes $(SIZES)
 
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .

@@ -116,7 +116,8 @@ def _answer(ledger: Ledger, incident: Incident, finding: Finding) -> None:
     action = ledger.policy.action_for(verdict)
     if action is Action.ANNOTATE or _covered(incident, action):
         return
-    case = Case(incident, action, ledger.now_ns, verdict.at_ns, finding.arrived_ns)
+    case = Case(incident, action, ledger.now_ns, verdict.at_ns, finding.arrived_ns,
+                cold=finding.cold)  # fmt: skip  # two lines
     why = "; ".join(reason.text for reason in verdict.reasons[:3])
     ledger.attempt(case, f"{verdict.level}: {why}" if why else verdict.level.value)
 

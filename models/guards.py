@@ -1,7 +1,7 @@
 """Why an act is withheld: every guard in one place, each with its sentence.
 
-A person's approval stands in for mode *approve* and for lateness; every other guard holds
-against everyone.
+A person's approval stands in for mode *approve*, for lateness and for a cold judge; every other
+guard holds against everyone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is asked: this action on this incident's subject, now. ``found_ns`` is when what
-    calls for it happened, ``arrived_ns`` when it was known.
+    calls for it happened, ``arrived_ns`` when it was known; ``cold``: by a judge that had
+    lost what it knew.
     """
 
     incident: Incident
@@ -54,6 +55,7 @@ class Case:
     found_ns: int
     arrived_ns: int
     approved: bool = False
+    cold: bool = False
 
 
 def refusal(state: GovernorState, policy: Policy, case: Case) -> Refusal | None:
@@ -80,6 +82,12 @@ def _refusals(state: GovernorState, policy: Policy, case: Case) -> Iterator[Refu
         yield Refusal("released", f"{incident.ended_by} released this incident")
     if not case.approved:
         yield from _late(policy, case)
+    if case.cold and not case.approved:
+        yield Refusal(
+            "cold",
+            "the judge has lost what was normal here, its orders are suspended until "
+            "`plimsoll rebuild` has restored it",
+        )
     yield from _too_many(state, policy, case)
     if policy.mode is Mode.OBSERVE:
         yield Refusal("mode", "the policy's mode is observe")

@@ -18,7 +18,6 @@ from models.governor import Packer
 from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
-from models.state import LineageState, pack, unpack
 from streams.agents import govern, judge
 from streams.delivery.app import (
     Delivery,
@@ -34,6 +33,7 @@ from streams.meters import Meters
 from streams.permitted import heed
 from streams.policies import Gate, policy_of
 from streams.settings import Settings
+from streams.stores.baselines import TABLE, rows_on
 from streams.stores.models import (
     ModelFollower,
     ModelStore,
@@ -41,11 +41,9 @@ from streams.stores.models import (
     Roster,
     forest_of,
 )
-from streams.tables import Rows, TableRows
+from streams.tables import Rows
 
 _ASK_S: Final = 15.0
-HELD_BYTES: Final = 16 << 10
-"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
 
 
 def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
@@ -54,8 +52,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     partitions = partitions_of(settings.kafka, topics.telemetry)
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
-    table = make_table(app, "baselines", partitions)
-    rows = rows_of(table, topics)
+    rows = rows_on(make_table(app, TABLE, partitions), topics)
     cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
@@ -74,14 +71,6 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     return app
 
 
-def rows_of(table: TableRows, topics: Topics) -> Rows[LineageState]:
-    """What the judge knows, as it lies in its table."""
-    return Rows(
-        table, pack, unpack, [topics.telemetry],
-        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
-    )  # fmt: skip  # two lines say as much
-
-
 def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
     """The governor's app, not started.
 
@@ -97,7 +86,11 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
     packer = Packer()
-    rows = Rows(table, packer.pack, governor.unpack, govern.sources(topics))
+    rows = Rows(
+        table, packer.pack, governor.unpack, govern.sources(topics),
+        when_lost="open incidents are forgotten: `plimsoll incident list` and the alerts tell of "
+        "them, what is isolated ends by itself or by a release",
+    )  # fmt: skip  # by subject
 
     def governor_of() -> govern.Governor:
         outbox = outbox_of(app)

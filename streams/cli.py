@@ -40,6 +40,7 @@ LISTED: Final = {
     "replay": (_WORK, "Judge a past window again with any model, policy or budget"),
     "explain": (_WORK, "Why a container was found: values, what is normal, siblings, facts"),
     "baseline": (_WORK, "Show, compare and export what is normal of an image"),
+    "rebuild": (_WORK, "Restore what workers had learned, from the telemetry"),
     "query": (_WORK, "Ask the archive in SQL: tables, CSV or JSON"),
     "report": (_WORK, "Reports from the archive: usage by image, host and team"),
     "evaluate": (_WORK, "Judge labelled histories: how good is detection?"),

@@ -16,6 +16,10 @@ a worker wrote after it had lost its partitions can be told by its older version
 Small rows lie in the marker itself, packed: a group that has no others is one record, which
 no crash can tear. Keys are ``<row>|<group>``, the marker's ``m|<group>``; the bytes are those
 of table_format.py.
+
+Each partition has a head, ``!|<partition>``, written before its first offset is committed.
+Where offsets were committed and the head is missing, the changelog was lost: the partition is
+*cold*, and stays so through restarts, until `plimsoll rebuild` has filled it.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ log = structlog.get_logger(__name__)
 S = TypeVar("S")
 
 MARKER: Final = "m"
+HEAD: Final = "!"
+WHOLE: Final = b"whole"
+COLD: Final = b"cold"
 MOST_BODY_BYTES: Final = 1_900_000
 """Two of these fit into the largest changelog record."""
 MOST_LIVE: Final = 100_000
@@ -106,19 +113,23 @@ class Rows(Generic[S]):
         held_bytes: int = 0,
         most_live: int = MOST_LIVE,
         damaged: Callable[[str], None] = lambda _group: None,
+        when_lost: str = "",
     ) -> None:
-        """``damaged`` counts groups that had to start anew (a late writer's doing)."""
+        """``damaged`` counts groups that had to start anew (a late writer's doing);
+        ``when_lost`` is what to do about a changelog that is gone.
+        """
         self._table = table
         self._pack = pack
         self._unpack = unpack
         self._sources = {topic: index for index, topic in enumerate(sources)}
         self._when, self._held_bytes, self._most_live = due, held_bytes, most_live
-        self._damaged = damaged
+        self._damaged, self._when_lost = damaged, when_lost
         self._live: dict[str, _Live[S]] = {}
         self._changed: set[str] = set()
         self._names: dict[str, frozenset[str]] = {}
         self._due: defaultdict[int, dict[str, int]] = defaultdict(dict)
         self._orphans: set[str] = set()
+        self._heads: dict[int, bytes] = {}
         table.keeper = self
         self.recovered()
 
@@ -161,6 +172,41 @@ class Rows(Generic[S]):
         for group, due_ns in list(self._due[partition].items()):
             if (at_ns is None or due_ns <= at_ns) and self.get(group) is not None:
                 yield group
+
+    # ---- partitions -------------------------------------------------------------------------
+
+    def cold(self, partition: int) -> bool:
+        """Whether what was known of a partition is lost, and not rebuilt yet."""
+        head = self.head(partition)
+        said = self._heads.get(partition) if head is None else head.current
+        return said == COLD
+
+    def head(self, partition: int) -> Body | None:
+        """What the changelog says of a partition as a whole."""
+        value = self._table.rows.get(head_key(partition))
+        return Body.decode(value) if value is not None else None
+
+    def began(self, read: Mapping[tuple[str, int], bool]) -> None:
+        """The table is what the changelog says, and reading goes on: for each partition,
+        whether events of it were committed before.
+        """
+        ours = {place: was for place, was in read.items() if place[0] in self._sources}
+        for partition in sorted({partition for _, partition in ours}):
+            if head_key(partition) in self._table.rows:
+                if self.cold(partition):
+                    self._tell_cold(partition)
+                continue
+            lost = any(was for (_, other), was in ours.items() if other == partition)
+            self._heads[partition] = COLD if lost else WHOLE
+            if lost:
+                self._tell_cold(partition)
+
+    def _tell_cold(self, partition: int) -> None:
+        log.critical(
+            "a partition is cold: its events were read before, but its changelog is gone, and "
+            "with it what was known; find out what deleted it",
+            partition=partition, todo=self._when_lost,
+        )  # fmt: skip  # one line of fields
 
     def _set(self, event: Any, group: str, state: S | None, offset: int) -> None:
         message = event.message
@@ -221,6 +267,9 @@ class Rows(Generic[S]):
     def take_owed(self) -> Settlement:
         """What the next commit must write; the groups count as unchanged from here on."""
         phases = _Phases()
+        for partition, said in self._heads.items():
+            if head_key(partition) not in self._table.rows:
+                phases.rows.append(Row(partition, head_key(partition), Body(1, said).encode()))
         groups, orphans = tuple(sorted(self._changed)), tuple(sorted(self._orphans))
         for group in groups:
             self._owe(group, self._live[group], phases)
@@ -313,6 +362,7 @@ class Rows(Generic[S]):
         self._live.clear()
         self._changed.clear()
         self._orphans.clear()
+        self._heads.clear()
         self._index()
 
     def recovered(self) -> None:
@@ -327,6 +377,8 @@ class Rows(Generic[S]):
         self._names, self._due = {}, defaultdict(dict)
         for key, value in self._table.rows.items():
             name, _, group = key.decode().partition("|")
+            if name == HEAD:
+                continue
             if name == MARKER:
                 self._names[group] = _NONE
                 self._due[self._table.partition_by_key[key]][group] = due_of(value)
@@ -346,9 +398,13 @@ def _key(name: str, group: str) -> bytes:
     return f"{name}|{group}".encode()
 
 
+def head_key(partition: int) -> bytes:
+    return _key(HEAD, str(partition))
+
+
 def _check(group: str, name: str, body: bytes) -> None:
-    if name == MARKER or "|" in name or not 0 < len(name.encode()) < 256:
-        raise ValueError(f"row name {name!r} of group {group}: short, without '|', not 'm'")
+    if name in (MARKER, HEAD) or "|" in name or not 0 < len(name.encode()) < 256:
+        raise ValueError(f"row name {name!r} of group {group}: short, without '|', not 'm' or '!'")
     if len(body) > MOST_BODY_BYTES:
         raise MalformedRecord(
             "oversized",

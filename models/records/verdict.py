@@ -170,13 +170,15 @@ class Finding:
 
     ``arrived_ns`` is the log's time of the telemetry that led to it; one that arrived late
     may alert, it never orders. ``replicas`` counts the lineage's live members at that time,
-    for the guard on how large a share may be isolated.
+    for the guard on how large a share may be isolated. ``cold``: what the judge had learned of
+    this partition is lost and not rebuilt; such a finding may alert, it never orders.
     """
 
     verdict: Verdict
     before: Level
     arrived_ns: int
     replicas: int = 1
+    cold: bool = False
 
     def __post_init__(self) -> None:
         checks.time(self.arrived_ns, "arrived_ns")

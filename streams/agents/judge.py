@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import faust
@@ -88,7 +88,7 @@ class Judge:
             log.warning("judging apart what failed together", why=repr(problem))
             await self._judge_each(due, core)
             return
-        await self._hand_over(judgement)
+        await self._hand_over(judgement, [incoming.event for incoming in due])
         self._count(due)
         last = {incoming.arrival.group: incoming.event for incoming in due}
         for group, event in last.items():
@@ -109,7 +109,7 @@ class Judge:
                               group=arrival.group)  # fmt: skip  # one line of fields
                 await self.rejects.send(event, "unjudged", repr(problem))
                 continue
-            await self._hand_over(judgement)
+            await self._hand_over(judgement, [event])
             for group, state in judgement.states.items():
                 self.rows.keep(event, group, state, event.message.offset)
 
@@ -121,7 +121,7 @@ class Judge:
             if state is not None and not self.rows.seen(event, group):
                 due[group] = state
         judgement = tick(due, now, self.core())
-        await self._hand_over(judgement)
+        await self._hand_over(judgement, [event])
         for group, state in judgement.states.items():
             self.rows.keep(event, group, state, event.message.offset)
 
@@ -137,8 +137,11 @@ class Judge:
 
     # ---- out --------------------------------------------------------------------------------
 
-    async def _hand_over(self, judgement: Judgement) -> None:
-        """Outputs first: a row that is durable implies outputs that are."""
+    async def _hand_over(self, judgement: Judgement, events: list[Any]) -> None:
+        """Outputs first: a row that is durable implies outputs that are. What a cold partition
+        finds is said to be so.
+        """
+        cold = any(map(self.rows.cold, {event.message.partition for event in events}))
         for verdict in judgement.verdicts:
             self.meters.verdicts.labels(verdict.level).inc()
             await self._verdicts(verdict.group, encode(verdict), VERDICT)
@@ -146,8 +149,9 @@ class Judge:
             await self._verdicts(summary.group, encode(summary), SUMMARY)
         for finding in judgement.findings:
             self.meters.findings.labels(finding.verdict.level).inc()
+            told = replace(finding, cold=True) if cold else finding
             await self.outbox.send(
-                self.topics.findings, finding.verdict.group.encode(), encode(finding),
+                self.topics.findings, finding.verdict.group.encode(), encode(told),
                 partition=ONLY_PARTITION, headers=FINDING,
             )  # fmt: skip  # one call, one thought
 

@@ -88,8 +88,7 @@ class LeanConsumer(driver.Consumer):
         async with self._settling:
             if self._failed is not None:
                 raise self._failed
-            tables = [table for table in self.app.tables.values() if isinstance(table, LateTable)]
-            owed = [(table, table.take_owed()) for table in tables]
+            owed = [(table, table.take_owed()) for table in self._late_tables()]
             try:
                 await self.outbox.delivered()
                 for table, rows in owed:
@@ -98,6 +97,9 @@ class LeanConsumer(driver.Consumer):
                 for table, rows in owed:
                     table.put_back(rows)
                 raise
+
+    def _late_tables(self) -> list[LateTable]:
+        return [table for table in self.app.tables.values() if isinstance(table, LateTable)]
 
     async def _may_write(self) -> None:
         """Wait while it is unsure whether the session still holds (a silent broker).
@@ -163,6 +165,8 @@ class LeanConsumer(driver.Consumer):
             if at is not None and tp in ours and acknowledged(tp.topic)
         }
         self.continuity.sought(self.due)
+        for table in self._late_tables():
+            table.began({(tp.topic, tp.partition): tp not in new for tp in self.due})
 
     def ack_many(self, messages: list[Any]) -> None:
         """Acknowledge a loop body's messages: Message.ack and Consumer.ack in one step."""

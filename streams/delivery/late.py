@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -37,6 +37,7 @@ class Keeper(Protocol):
     def put_back(self, owed: Any) -> None: ...
     def forget(self, keep: frozenset[int]) -> None: ...
     def recovered(self) -> None: ...
+    def began(self, read: Mapping[tuple[str, int], bool]) -> None: ...
     def newer(self, old: bytes, new: bytes) -> bool: ...
 
 
@@ -105,6 +106,11 @@ class LateTable(faust.Table[bytes, bytes]):
             self.partition_by_key[key] = partition
 
     # ---- reading back -----------------------------------------------------------------------
+
+    def began(self, read: Mapping[tuple[str, int], bool]) -> None:
+        """Reading goes on in these partitions; whether events of them were committed before."""
+        if self.keeper is not None:
+            self.keeper.began(read)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """The latest of each key, where a row that tells of an earlier offset is not later:

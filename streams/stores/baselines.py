@@ -16,9 +16,11 @@ from models.settings import Kafka
 from models.state import pack, unpack
 from streams.delivery.late import Keeper
 from streams.stores.window import TopicLog
-from streams.tables import Rows
+from streams.tables import Rows, TableRows
 
 TABLE: Final = "baselines"
+HELD_BYTES: Final = 16 << 10
+"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Baselines:
     def all(self) -> Iterator[LineageState]:
         """Every lineage and role, a partition at a time."""
         for partition in range(self._log.partitions()):
-            rows = self._rows(partition)
+            rows = self.rows(partition)
             for group in sorted(rows.groups(partition)):
                 state = rows.get(group)
                 if state is not None and state.scope == self._scope:
@@ -65,13 +67,14 @@ class Baselines:
     def _named(self, groups: set[str]) -> Iterator[LineageState]:
         count = self._log.partitions()
         for group in sorted(groups):
-            state = self._rows(partition_of(group.encode(), count)).get(group)
+            state = self.rows(partition_of(group.encode(), count)).get(group)
             if state is not None:
                 yield state
 
-    def _rows(self, partition: int) -> Rows[LineageState]:
+    def rows(self, partition: int) -> Rows[LineageState]:
+        """One partition as a new worker would recover it."""
         table = _Recovered()
-        rows = Rows(table, pack, unpack, [self._topics.telemetry])
+        rows = rows_on(table, self._topics)
         for message, _, _ in self._log.messages(partitions=[partition]):
             key, value = message.key() or b"", message.value()
             if value is None:
@@ -81,6 +84,16 @@ class Baselines:
                 table.rows[key], table.partition_by_key[key] = value, partition
         rows.recovered()
         return rows
+
+
+def rows_on(table: TableRows, topics: Topics) -> Rows[LineageState]:
+    """What workers know, in this table: the one way to read and to fill it."""
+    return Rows(
+        table, pack, unpack, [topics.telemetry],
+        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+        when_lost="what is found there orders nothing: stop the workers, run `plimsoll rebuild`, "
+        "start them again",
+    )  # fmt: skip  # by subject
 
 
 def image_of(state: LineageState, said: str) -> Image:

@@ -173,6 +173,20 @@ def test_a_late_finding_alerts_and_orders_nothing() -> None:
     assert len(bench.alerts) == 2
 
 
+def test_what_a_cold_judge_finds_alerts_and_orders_nothing() -> None:
+    """It has lost what is normal here: everything looks new to it. A person may know better."""
+    bench = Bench()
+    bench.take(replace(finding(), cold=True))
+
+    assert bench.orders == []
+    assert bench.noted("refused") == ["cold"]
+    assert "plimsoll rebuild" in bench.incident.said[0]
+    assert len(bench.alerts) == 1
+
+    bench.take(word(Verb.APPROVE, bench.uid))
+    assert [order.action for order in bench.orders] == [Action.ISOLATE]
+
+
 def test_the_rate_counts_an_hour_of_event_time() -> None:
     """Ten acts an hour, then a person; an hour later, ten more."""
     bench = Bench(guarded(per_hour=2))

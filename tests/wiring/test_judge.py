@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,13 +19,15 @@ from models.records.codec import decode, encode
 from models.records.rejected import DeadLetter
 from models.records.samples import Samples
 from models.records.telemetry import KIND_OF, Batch, Member, Telemetry, Tick
+from models.records.verdict import Finding
 from models.state import LineageState, pack, unpack
 from streams.agents import judge as agent
 from streams.agents.judge import Judge
-from streams.build import rows_of
 from streams.delivery.rejected import Rejects
 from streams.meters import Meters
+from streams.stores.baselines import rows_on
 from streams.tables import Rows
+from tests.core.governing import finding
 from tests.wiring.test_tables import Memory, committed
 
 TOPICS = Topics()
@@ -219,7 +221,7 @@ def test_the_pipeline_refuses_what_is_dated_ahead() -> None:
 def test_a_lineage_of_few_containers_costs_a_commit_one_small_record() -> None:
     """A hundred thousand images of four records with two bodies each are 1.3 GB to start from."""
     memory = Memory()
-    rows = rows_of(memory, TOPICS)
+    rows = rows_on(memory, TOPICS)
     state = settled(containers=5)
     for offset in range(2):  # from the second on a row would lie beside its former body
         rows.keep(event(offset, batch()), batch().group, state, offset)
@@ -227,7 +229,7 @@ def test_a_lineage_of_few_containers_costs_a_commit_one_small_record() -> None:
 
     assert list(memory.rows) == [f"m|{batch().group}".encode()]
     assert len(memory.rows[f"m|{batch().group}".encode()]) < 12_000
-    assert pack(rows_of(memory, TOPICS).get(batch().group) or LineageState()) == pack(state)
+    assert pack(rows_on(memory, TOPICS).get(batch().group) or LineageState()) == pack(state)
 
 
 def settled(containers: int) -> LineageState:
@@ -243,3 +245,18 @@ def settled(containers: int) -> LineageState:
         one = Batch("default", "shop/cart", "", members, table, 5.0)
         states |= judged_really(states, [Arrival(one.group, one, one.at_ns)], Core()).states
     return states[batch().group]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_findings_of_a_cold_partition_say_so(read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The governor orders nothing by them: what was normal there is lost."""
+    bench = Bench()
+    first = event(7, batch())
+    bench.rows.began({(TOPICS.telemetry, first.message.partition): read})
+    monkeypatch.setattr(agent, "judge", lambda *_: Judgement(findings=[finding()]))
+
+    bench.take(first)
+
+    (told,) = [decode(Finding, value) for topic, value in bench.sent.records
+               if topic == TOPICS.findings]  # fmt: skip  # two lines
+    assert told == replace(finding(), cold=read)

@@ -1,0 +1,128 @@
+"""``make chaos FAULTS=50 MESSAGES=1000000``: what is lost when everything is killed in turn.
+
+One JSON document, in a file and on standard output. Exit code 1 when something was lost, hung
+or differs from what the log calls for; also when plain Faust lost nothing by the same measure,
+for then this run has shown nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from infra.kafka import KafkaServer, KafkaUnavailable
+from tests.kafka.chaos.control import Control
+from tests.kafka.chaos.faults import plan
+from tests.kafka.chaos.run import run
+
+STOCK_RUNS: Final = 4
+"""Plain Faust does not lose something every time: as many tries as this, at most."""
+WIDENED_S: Final = 0.15
+
+Say = Callable[[str, float], None]
+
+
+def main() -> int:
+    asked = _asked()
+    with _scratch(asked.keep) as directory, _bar() as say:
+        try:
+            told = _measured(directory, asked, say)
+        except KafkaUnavailable as missing:
+            sys.stderr.write(f"make chaos needs a Kafka of its own: {missing}\n")
+            return 2
+    text = json.dumps(told, indent=2) + "\n"
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(text)
+    sys.stdout.write(text)
+    return int(not _well(told, controlled=asked.control))
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=50)
+    parser.add_argument("--messages", type=int, default=1_000_000, help="frames that are written")
+    parser.add_argument("--minutes", type=float, default=40, help="no fault begins after this")
+    parser.add_argument("--seed", type=int, default=1, help="which faults come in which order")
+    parser.add_argument("--only", default="", help="faults in whose name this word is")
+    parser.add_argument("--keep", type=Path, help="a new folder for logs and all that was written")
+    parser.add_argument("--out", type=Path, default=Path("build/chaos.json"))
+    parser.add_argument("--no-control", dest="control", action="store_false",
+                        help="leave plain Faust out")  # fmt: skip  # one option
+    return parser.parse_args()
+
+
+def _measured(directory: Path, asked: argparse.Namespace, say: Say) -> dict[str, Any]:
+    until_s = time.monotonic() + asked.minutes * 60
+    with KafkaServer(directory / "broker") as broker:
+        control = _controlled(broker.bootstrap, directory, say) if asked.control else {}
+        faults = plan(asked.faults, asked.seed, asked.only)
+        told = run(broker, directory / "line", faults, asked.messages, say, until_s).told()
+    return {**told, **control, "seed": asked.seed}
+
+
+def _controlled(bootstrap: str, directory: Path, say: Say) -> dict[str, Any]:
+    """Faust without our measures: what it loses, and what a wider window does to a recovery
+    that is not patient.
+    """
+    runs: list[dict[str, Any]] = []
+    while len(runs) < STOCK_RUNS and not any(one["lost"] for one in runs):
+        say(f"plain Faust, run {len(runs) + 1}", 0.0)
+        runs.append(Control(bootstrap, directory, "stock").run())
+    say("recovery without patience", 0.0)
+    hasty = Control(bootstrap, directory, "impatient", WIDENED_S).run()
+    return {
+        "plain_faust_lost": sum(one["lost"] for one in runs),
+        "plain_faust": runs,
+        "impatient_recovery_hung": hasty["hung"],
+        "impatient_recovery": hasty,
+    }
+
+
+def _well(told: dict[str, Any], *, controlled: bool) -> bool:
+    ours = not told["lost"] and not told["hangs"] and told["state_equal"] and told["alerts_equal"]
+    shown = not controlled or (told["plain_faust_lost"] > 0 and told["impatient_recovery_hung"])
+    return bool(ours and told["lost_changelog"]["equal"] and shown)
+
+
+@contextmanager
+def _scratch(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+
+
+@contextmanager
+def _bar() -> Iterator[Say]:
+    """On a terminal a bar; else a line for each thing that begins."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task, began_s, before = bar.add_task("starts", total=1.0), time.monotonic(), ""
+
+        def say(what: str, share: float) -> None:
+            nonlocal before
+            bar.update(task, description=what, completed=share)
+            if not console.is_terminal and what != before:
+                passed_s = time.monotonic() - began_s
+                sys.stderr.write(f"{passed_s:6.0f} s  {share:4.0%}  {what}\n")
+                sys.stderr.flush()
+            before = what
+
+        yield say
+
+
+if __name__ == "__main__":
+    sys.exit(main())
