@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test chaos check constraints clean
+.PHONY: help setup demo demo-docker test burst chaos check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -40,13 +40,16 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
 	@infra/with_servers.sh $(PY) -m pytest -n 2 --dist loadgroup $(TESTS)
 
+burst: setup ## a minute of twenty times the usual rate: where every sample went (real Kafka)
+	@$(PY) -m infra.bench.burst $(if $(AWAY),--away $(AWAY) --spool-mb 1)
+
 chaos: setup ## FAULTS=50 MESSAGES=1000000: kill everything in turn, count what is lost
 	@$(PY) -m tests.kafka.chaos --faults $(FAULTS) --messages $(MESSAGES)
 
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy models streams producers infra tests
+	$(VENV)/bin/mypy models streams producers infra tests notebooks
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/architecture
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -109,6 +110,33 @@ def tail_of(peaks: Sequence[float]) -> Tail:
     beyond = [peak - high for peak in ordered if peak > high]
     excess = (sum(beyond) + _WORTH * _FIRST_EXCESS) / (len(beyond) + _WORTH)
     return Tail(high, max(excess, _LEAST_EXCESS), len(ordered))
+
+
+class Scope(StrEnum):
+    """Of what "at most N false alarms a day" is said."""
+
+    FLEET = "fleet"
+    LINEAGE = "lineage"
+    IMAGE = "image"
+    CONTAINER = "container"
+
+
+def share(per_day: float, scope: Scope, *, members: int, siblings: int, lineages: int) -> float:
+    """The false alarms a day that one image's line may let through: it is one line for all
+    ``members`` of the image, ``siblings`` of which (members too) are in its lineage.
+
+    A fleet's are split evenly among as many ``lineages`` as are stated; a lineage's among its
+    images, by their containers.
+
+    >>> [share(12.0, scope, members=2, siblings=4, lineages=6) for scope in Scope]
+    [1.0, 6.0, 12.0, 24.0]
+    """
+    if scope is Scope.CONTAINER:
+        return per_day * members
+    if scope is Scope.IMAGE:
+        return per_day
+    whole = per_day / lineages if scope is Scope.FLEET else per_day
+    return whole * members / siblings
 
 
 def allowed(alarms_per_day: float, seconds: float) -> float:

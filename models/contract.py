@@ -16,6 +16,9 @@ PARTITIONER: Final = "murmur2_random"
 KIND_HEADER: Final = "plimsoll-kind"
 """Names the record kind on topics that carry several."""
 
+PROBE: Final = "probe"
+"""A kind of record that says nothing: written to learn how the log dates it."""
+
 HOST_PREFIX: Final = "host/"
 """A host is judged like a container: its subject is ``host/MACHINE-ID``, its lineage
 ``host/POOL``."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.budget import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class Detection:
     """Times are event time; a *line* is in deviations (see models/detectors/distance.py)."""
 
     budget_alarms_per_day: float = 1.0
-    """False alarms that a lineage may raise a day; the line is put where the tail of its own
-    quiet blocks says so (models/budget.py)."""
+    """False alarms that may be raised a day, of what ``budget_scope`` says; the line is put where
+    the tail of an image's own quiet blocks says so (models/budget.py)."""
+    budget_scope: Scope = Scope.LINEAGE
+    """Of the fleet (then split evenly among ``budget_lineages``), or of each lineage, image or
+    container."""
+    budget_lineages: int = 1
+    """Among how many lineages a fleet's budget is split."""
     line_least: float = 6.0
     """The line never lies nearer: below, heavy tails of ordinary load live."""
     line_most: float = 12.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from models import onset, rhythm
+from models.allowance import daily
 from models.baseline import Block, fold, pooled
 from models.budget import allowed
 from models.detection import Detection
@@ -61,7 +62,7 @@ def close_block(state: LineageState, detection: Detection) -> None:
         calm = [row for row in _rows_of(state, image) if not _involved(state, row)]
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
-        share = allowed(detection.budget_alarms_per_day, length_s)
+        share = allowed(daily(state, image, detection), length_s)
         image.lift = image.lift.after(image.tail.excess, share)
         target = image.tail.line(share, image.lift, detection.line_least, detection.line_most)
         # What grows slowly must not lift the line ahead of itself.

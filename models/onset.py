@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.allowance import of_member
 from models.budget import ROWS, Flags, Line, allowed
 from models.detection import Detection
 from models.detectors import unseen
@@ -112,8 +113,7 @@ def _held(state: LineageState, image: Image, known: Array, told: Array,
     """Hold evidence ``(steps, members)``, NaN where one is absent, against the image's line, in
     order. The step at which a member was furthest past it, and how far, of those it calls.
     """
-    of_all = allowed(detection.budget_alarms_per_day, state.interval_s)
-    per_row = of_all / max(len(state.members), 1)
+    per_row = allowed(of_member(state, image, detection), state.interval_s)
     merge_rows = int(detection.onset_ticket_s / max(state.interval_s, 0.1))
     line = Line(per_row, merge_rows, image.onset_tail, image.onset_lift)
     alarms: dict[int, tuple[int, float]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -66,25 +67,38 @@ class Judgement:
     duplicates: int = 0
 
 
+Turns = tuple[tuple[int, Forest | None], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """Forests, each with the event time from which it counts; None, or none yet, is fine:
-    the distance then carries alone. ``shadows`` score beside them and decide nothing.
+    the distance then carries alone. ``shadows`` score beside them and decide nothing. A lineage
+    whose history has earned it has forests of its ``own`` (and ``own_shadows``), which come
+    before the fleet's while they last.
     """
 
-    forests: tuple[tuple[int, Forest | None], ...] = ()
-    shadows: tuple[tuple[int, Forest | None], ...] = ()
+    forests: Turns = ()
+    shadows: Turns = ()
+    own: Mapping[str, Turns] = field(default_factory=dict)
+    own_shadows: Mapping[str, Turns] = field(default_factory=dict)
 
-    def active(self, at_ns: int) -> Forest | None:
+    def active(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that counts for an event time: the one that began last."""
-        return _begun(self.forests, at_ns)
+        own = _begun(self.own[lineage], at_ns) if lineage in self.own else None
+        return own or _begun(self.forests, at_ns)
 
-    def shadow(self, at_ns: int) -> Forest | None:
+    def shadow(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that scores beside it."""
-        return _begun(self.shadows, at_ns)
+        own = _begun(self.own_shadows[lineage], at_ns) if lineage in self.own_shadows else None
+        return own or _begun(self.shadows, at_ns)
+
+    def __bool__(self) -> bool:
+        return bool(self.forests or self.shadows or self.own or self.own_shadows)
 
     def __post_init__(self) -> None:
-        for _, forest in (*self.forests, *self.shadows):
+        owned = (*self.own.values(), *self.own_shadows.values())
+        for _, forest in chain(self.forests, self.shadows, *owned):
             if forest is not None and forest.trees.features != NAMES:
                 raise MalformedRecord(
                     "out-of-range",
@@ -93,7 +107,7 @@ class Models:
                 )
 
 
-def _begun(turns: tuple[tuple[int, Forest | None], ...], at_ns: int) -> Forest | None:
+def _begun(turns: Turns, at_ns: int) -> Forest | None:
     begun = [(from_ns, at) for at, (from_ns, _) in enumerate(turns) if from_ns <= at_ns]
     return turns[max(begun)[1]][1] if begun else None
 
@@ -179,7 +193,7 @@ def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgemen
     for at, (state, arrival) in enumerate(wave):
         batch, shadow = taken[at], shadows[at]
         if batch is not None and shadow is not None:
-            beside = core.models.shadow(arrival.record.at_ns)
+            beside = core.models.shadow(arrival.record.at_ns, state.lineage)
             assert beside is not None
             tally(state, batch, surprises[at], shadow, beside.trees.uid)
         _conclude(state, arrival, batch, surprises[at], core, judged)
@@ -193,18 +207,18 @@ def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | Non
     """What the active forests and their shadows say of all rows of a wave."""
     models = core.models
     none: Scored = [None] * len(wave)
-    if not models.forests and not models.shadows:
+    if not models:
         return none, none
     rows = {
         at: magnitudes.deviations(wave[at][0], batch)
         for at, batch in enumerate(taken)
         if batch is not None and len(batch.off)
     }
-    times_ns = [arrival.record.at_ns for _, arrival in wave]
-    active = _scored(rows, [models.active(at_ns) for at_ns in times_ns])
-    if not models.shadows:
+    due = [(arrival.record.at_ns, state.lineage) for state, arrival in wave]
+    active = _scored(rows, [models.active(*one) for one in due])
+    if not models.shadows and not models.own_shadows:
         return active, none
-    return active, _scored(rows, [models.shadow(at_ns) for at_ns in times_ns])
+    return active, _scored(rows, [models.shadow(*one) for one in due])
 
 
 def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
@@ -236,7 +250,7 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
     record, detection = arrival.record, core.detection
     if isinstance(record, Tick) and record.at_ns < state.due_ns:
         return
-    forest = core.models.active(record.at_ns)
+    forest = core.models.active(record.at_ns, state.lineage)
     model = forest.trees.uid if forest is not None else ""
     said = Said(judged.verdicts, judged.findings)
     bench = Bench(state, detection, arrival.arrived_ns, forest, said)

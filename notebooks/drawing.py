@@ -60,9 +60,10 @@ def panels(
 
 def clock(axes: Axes) -> None:
     """Hours and minutes below, the date once."""
-    locator = AutoDateLocator(maxticks=7)
+    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]  # matplotlib's
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]  # matplotlib's
+    axes.xaxis.set_major_formatter(formatter)
 
 
 def amounts(axes: Axes, feature: str) -> None:
@@ -87,11 +88,11 @@ def mark(axes: Axes, at_ns: int, words: str = "", color: str = ALARM) -> None:
         )  # fmt: skip  # one call
 
 
-def legend(owner: Figure | Axes, axes: Axes, loc: str = "upper right") -> None:
+def legend(owner: Figure | Axes, axes: Axes, loc: Any = "upper right") -> None:
     """What the lines of one plot are, each once; told by that plot, or above all of a figure."""
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    owner.legend(named.values(), named.keys(), loc=loc, ncols=6, fontsize=8)
+    owner.legend(list(named.values()), list(named), loc=loc, ncols=6, fontsize=8)
 
 
 def short(image: str) -> str:

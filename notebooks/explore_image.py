@@ -32,7 +32,8 @@ LINEAGE = ""
 from pathlib import Path
 from typing import Any
 
-from drawing import BAND, EACH, INK, LINE, QUIET, amounts, clock, legend, panels, plt, short
+from drawing import BAND, EACH, INK, LINE, QUIET, amounts, clock, legend, panels, short
+from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from models.contract import Topics

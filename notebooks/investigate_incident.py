@@ -46,13 +46,13 @@ from drawing import (
     legend,
     mark,
     panels,
-    plt,
     short,
     times,
 )
+from matplotlib import pyplot as plt
 
 from models.contract import Topics
-from models.detection import Detection
+from models.detectors.forest import Forest
 from models.features import FEATURES, INDEX, MEASURED
 from models.pipeline import Core, Models
 from models.reasons import amount
@@ -110,10 +110,10 @@ for outcome in outcomes:
 # well is taken off; what is left is held against the line.
 
 # %%
-forests = ()
+forests: tuple[tuple[int, Forest], ...] = ()
 if found.model:
     forests = ((0, ModelStore(settings.models_dir).forest(found.model)),)
-core = Core(Models(forests), Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+core = Core(Models(forests), settings.worker.detection)
 portrait = looked_at(source, core, found)
 if portrait is None:
     print("the archive does not lead to that verdict: it begins too late, or the models, the "
@@ -168,9 +168,10 @@ usual = {one.feature: one for one in portrait.traits} if portrait else {}
 figure, axes = panels(1 + len(speaking), 1, f"{name} and its siblings", each=(11, 1.35), first=0.5)
 
 strip = axes[0]
-for one, following in pairwise([*course.verdicts, None]):
-    ends = following.at_ns if following else one.at_ns + 30 * 10**9
-    strip.axvspan(*times([one.at_ns, ends]), color=LEVELS[one.level.value])
+for word, following in pairwise([*course.verdicts, None]):
+    assert word is not None  # only the last one is
+    ends = following.at_ns if following else word.at_ns + 30 * 10**9
+    strip.axvspan(*times([word.at_ns, ends]), color=LEVELS[word.level.value])
 strip.set_yticks([])
 strip.set_title("level (until the next word)")
 for level in dict.fromkeys(one.level.value for one in course.verdicts):

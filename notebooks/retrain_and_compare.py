@@ -28,17 +28,17 @@ UNTIL = "now"
 """The window: 6h (before the archive's end), now (its end), or 2026-11-25T10:00:00 (UTC)."""
 SEED = 0
 """The same window and seed give the same file, byte for byte."""
-KEEP_IN = None
-"""A folder to keep the model's file in, as `plimsoll train` does; None: nothing is kept."""
+KEEP_IN = ""
+"""A folder to keep the model's file in, as `plimsoll train` does; empty: nothing is kept."""
 
 # %%
 from pathlib import Path
 
 import numpy as np
-from drawing import ALARM, LEVELS, LINE, QUIET, SECOND, clock, plt, short, times
+from drawing import ALARM, LEVELS, LINE, QUIET, SECOND, clock, short, times
+from matplotlib import pyplot as plt
 
 from models.contract import Topics
-from models.detection import Detection
 from models.detectors.forest import Forest
 from models.drift import LARGE, MODERATE
 from models.features import FEATURES, INDEX
@@ -60,7 +60,7 @@ topic = Topics(settings.topic_prefix).telemetry
 source = ArchivedTelemetry(ARCHIVE, topic, trusted(settings.keys_dir))
 begins_ns, ends_ns = source.span()
 window = max(moment(SINCE, ends_ns), begins_ns), min(moment(UNTIL, ends_ns), ends_ns)
-core = Core(detection=Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+core = Core(detection=settings.worker.detection)
 
 # %% [markdown]
 # ## Train
@@ -82,6 +82,7 @@ print("\n".join(card(manifest)))
 
 # %%
 tried = manifest.evaluation
+assert tried is not None  # a candidate has been tried
 drift = dict(reversed(tried.drift.items()))
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(3, 2))
 left.barh(

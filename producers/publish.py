@@ -31,6 +31,8 @@ NS: Final = 10**9
 PATIENCE_NS: Final = 2 * NS
 """A frame that is unconfirmed for this long goes to disk; a healthy broker takes
 milliseconds, an election of leaders a second or two."""
+MOST_AHEAD_BYTES: Final = 32 << 20
+"""What waits in memory for Kafka's confirmation at most; the rest goes to disk at once."""
 MOST_AT_ONCE: Final = 500
 RETRY_NS: Final = 5 * NS
 _ALL: Final = 2**62
@@ -162,7 +164,8 @@ class Publisher:
 
     def _new_producer(self) -> Producer:
         settings = producer_settings(self._settings.kafka, "collect")
-        return Producer({**settings, "error_cb": self._heard})
+        bound = {"queue.buffering.max.kbytes": MOST_AHEAD_BYTES >> 10}
+        return Producer({**settings, **bound, "error_cb": self._heard})
 
     def _give(self, frame: Spooled) -> bool:
         """To Kafka's client; False when its queue is full."""

@@ -15,7 +15,7 @@ from models.contract import READER, Topics
 from models.detection import Detection
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.governor import Packer
-from models.pipeline import Core, Models
+from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
 from streams.agents import govern, judge
@@ -53,7 +53,7 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))
     continuity_of(app).counted_by(meters.gaps.inc)
     rows = rows_on(make_table(app, TABLE, partitions), topics)
-    cores = _Cores(Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
+    cores = _Cores(settings.worker.detection)
     opened = trusted(settings.keys_dir, clock)
     # Before the first event: judged without its model it would be judged otherwise when it
     # comes again.
@@ -135,7 +135,7 @@ class _Cores:
         return self._core
 
     def use(self, roster: Roster) -> None:
-        self._core = replace(self._core, models=Models(roster.active, roster.shadow))
+        self._core = replace(self._core, models=roster.models)
 
 
 # ---- Kafka ------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ LISTED: Final = {
     "topics": (_SET, "Create, list and compare the topics"),
     "keys": (_SET, "Make, rotate, revoke and list the keys that are trusted"),
     "config": (_SET, "Show the settings in force and where each comes from"),
+    "doctor": (_SET, "What is wrong with the deployment, seen from here, and what to do"),
     "version": (_SET, "Print the version"),
 }
 """Panel and line of ``plimsoll --help``, so that listing commands loads none of them."""

@@ -68,7 +68,7 @@ def looked_at(source: Source, core: Core, verdict: Verdict) -> Portrait | None:
     for judged in replay.run(records):
         if any(one.uid == verdict.uid for one in judged.verdicts):
             state = judged.states[verdict.group]
-            forest = core.models.active(verdict.at_ns)
+            forest = core.models.active(verdict.at_ns, verdict.lineage)
             return portrait(state, verdict.subject, forest, core.detection)
     return None
 

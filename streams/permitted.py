@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models.contract import Topics
 from models.permissions import Names, Operation, Permission, lacking, not_permitted, refused
@@ -48,14 +49,31 @@ def missing(kafka: Kafka, wanted: Sequence[Permission]) -> list[Permission]:
         )
         granted |= {("topic", name): _operations(one) for name, one in found.items()}
     for group in (one.name for one in wanted if one.kind == "group"):
-        asked = admin.describe_consumer_groups(  # it takes one group a call
-            [group], include_authorized_operations=True, request_timeout=_ASK_S
-        )
-        granted["group", group] = _operations(asked[group])
+        granted["group", group] = _of_group(admin, group)
     for one in wanted:
         if "Create" in one.operations and not _may_create(admin, one.name):
             granted[one.kind, one.name].discard("Create")
     return lacking(wanted, granted)
+
+
+def _moving(problem: BaseException) -> bool:
+    return isinstance(problem, KafkaException) and problem.args[0].code() in (
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    )
+
+
+@retry(
+    retry=retry_if_exception(_moving), stop=stop_after_delay(_ASK_S),
+    wait=wait_fixed(0.2), reraise=True,
+)  # fmt: skip  # two lines
+def _of_group(admin: AdminClient, group: str) -> set[str]:
+    """The same for a consumer group, whose coordinator may be on its way to another broker."""
+    asked = admin.describe_consumer_groups(  # it takes one group a call
+        [group], include_authorized_operations=True, request_timeout=_ASK_S
+    )
+    return _operations(asked[group])
 
 
 def _operations(future: Any) -> set[str]:

@@ -7,19 +7,21 @@ falls into the window is told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from models.governance import govern
 from models.governor import GovernorState
-from models.pipeline import Core, Judgement, Models
+from models.pipeline import Core, Judgement, Models, Turns
 from models.policy import CONTAINING, Mode, Policy
 from models.records.order import Order, Outcome, Status
 from models.records.telemetry import Tick
-from models.records.verdict import Finding, Summary, Verdict
+from models.records.verdict import Finding, Level, Summary, Verdict
 from models.replay import Recorded, Replay, Source
 
+SAME_NS: Final = 600 * 10**9
+"""Two models seldom say it in the same second: a ticket that is that near is the same."""
 LATE_NS: Final = 60 * 10**9
 """What arrives later than this after its window orders nothing; so far we read on."""
 
@@ -37,6 +39,16 @@ class Decided:
 
     def alarms(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.rises]
+
+    def tickets(self) -> list[Finding]:
+        """The alarms that call somebody: a container that was below *corrupted* before."""
+        return [one for one in self.alarms() if one.before.rank < Level.CORRUPTED.rank]
+
+    def isolated(self) -> dict[str, str]:
+        """Containers that an order takes out of service, each with its image."""
+        images = {one.verdict.subject: one.verdict.image for one in self.findings}
+        held = [order.subject for order in self.orders if order.action in CONTAINING]
+        return {subject: images.get(subject, "") for subject in held}
 
     @property
     def isolations(self) -> int:
@@ -87,10 +99,19 @@ def _done(order: Order) -> Outcome:
 
 def _from(before: Core, core: Core, from_ns: int) -> Core:
     """The models of the time up to the window, then those that are asked about."""
-    kept = tuple(turn for turn in before.models.forests if turn[0] < from_ns)
-    asked = tuple((max(at_ns, from_ns), forest) for at_ns, forest in core.models.forests)
-    turns = (*kept, *(asked or ((from_ns, None),)))
-    return replace(core, models=Models(turns, core.models.shadows))
+    then, asked = before.models, core.models
+    own = {
+        lineage: _turned(then.own.get(lineage, ()), asked.own.get(lineage, ()), from_ns)
+        for lineage in sorted(then.own.keys() | asked.own.keys())
+    }
+    forests = _turned(then.forests, asked.forests, from_ns)
+    return replace(core, models=Models(forests, asked.shadows, own, asked.own_shadows))
+
+
+def _turned(then: Turns, asked: Turns, from_ns: int) -> Turns:
+    kept = tuple(turn for turn in then if turn[0] < from_ns)
+    later = tuple((max(at_ns, from_ns), forest) for at_ns, forest in asked)
+    return (*kept, *(later or ((from_ns, None),)))
 
 
 def _keep(told: Decided, judged: Judgement, window: tuple[int, int]) -> None:
@@ -153,3 +174,49 @@ def compared(decided: Decided, would: Decided) -> Difference:
 
 def _by_image(verdicts: Iterable[Verdict]) -> Counter[tuple[str, str]]:
     return Counter((one.image, one.level.value) for one in verdicts)
+
+
+# ---- two models over one window -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How often each of two models would have called somebody about an image, and isolated a
+    container of it: both, one alone, the other alone.
+    """
+
+    image: str
+    tickets: tuple[int, int, int]
+    isolations: tuple[int, int, int]
+
+
+def apart(one: Decided, other: Decided) -> tuple[Apart, ...]:
+    """By image. Tickets about one container within :data:`SAME_NS` are the same, and so are
+    isolations of one container, whenever they come.
+    """
+    was = {(t.verdict.subject, t.verdict.at_ns): t.verdict.image for t in one.tickets()}
+    be = {
+        _nearest(was, t.verdict.subject, t.verdict.at_ns): t.verdict.image for t in other.tickets()
+    }
+    held, hold = one.isolated(), other.isolated()
+    images = sorted({*was.values(), *be.values(), *held.values(), *hold.values()})
+    return tuple(
+        Apart(image, _split(was, be, image), _split(held, hold, image)) for image in images
+    )
+
+
+def _nearest(known: Iterable[tuple[str, int]], subject: str, at_ns: int) -> tuple[str, int]:
+    """The known ticket that this one is, if any; else itself."""
+    near = [abs(at - at_ns) for who, at in known if who == subject and abs(at - at_ns) <= SAME_NS]
+    least = min(near, default=-1)
+    return next(
+        ((who, at) for who, at in known if who == subject and abs(at - at_ns) == least),
+        (subject, at_ns),
+    )
+
+
+def _split(was: Mapping[Any, str], be: Mapping[Any, str], image: str) -> tuple[int, int, int]:
+    """Of this image: in both, in the first alone, in the second alone."""
+    ours = {key for key, of in was.items() if of == image}
+    theirs = {key for key, of in be.items() if of == image}
+    return len(ours & theirs), len(ours - theirs), len(theirs - ours)

@@ -19,6 +19,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from models.budget import Scope
+from models.detection import Detection
 from models.errors import ConfigurationError
 from models.settings import Kafka, given, read_file, tell_faults
 
@@ -78,9 +80,23 @@ class Worker(Table):
     stuck_s: Annotated[float, Field(ge=5, le=3_600)] = 60.0
     """A worker that has work and gets nowhere for this long ends itself, to be restarted."""
     alarms_per_day: Annotated[float, Field(gt=0, le=100_000)] = 10.0
-    """False alarms that the whole fleet may raise in 24 h of event time."""
+    """False alarms that may be raised in 24 h of event time, of what budget_scope says."""
+    budget_scope: Scope = Scope.FLEET
+    """Of the whole fleet, or of each lineage, image or container."""
+    budget_lineages: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """Among how many lineages (in one role each, hosts' pools too) a fleet's budget is split
+    evenly: stated, so that a replay splits alike; `plimsoll baseline list` shows how many there
+    are. Too many here makes for fewer alarms, too few for more."""
     metrics_port: Port = 0
     """Prometheus metrics on loopback; 0: none."""
+
+    @property
+    def detection(self) -> Detection:
+        """What the judge is told; replay, training and notebooks too."""
+        return Detection(
+            budget_alarms_per_day=self.alarms_per_day, budget_scope=self.budget_scope,
+            budget_lineages=self.budget_lineages,
+        )  # fmt: skip  # by subject
 
 
 class Governor(Table):

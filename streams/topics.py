@@ -5,6 +5,7 @@ Arrival time is the log's (LogAppendTime), so that no producer's clock can date 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -115,21 +116,26 @@ class Cluster:
 
     def find(self, planned: tuple[Planned, ...]) -> dict[str, Found]:
         """Those of the planned topics that exist. Raises: BrokerUnreachable."""
-        metadata = self._asked(lambda: self._admin.list_topics(timeout=self._timeout_s))
-        self._not_hidden([one.name for one in planned if one.name not in metadata.topics])
+        listed = self._listed()
+        self._not_hidden([one.name for one in planned if one.name not in listed])
         known = {
-            topic.name: len(metadata.topics[topic.name].partitions)
+            topic.name: len(listed[topic.name].partitions)
             for topic in planned
-            if topic.name in metadata.topics
+            if topic.name in listed
         }
         return {name: Found(count, self._config(name)) for name, count in known.items()}
 
     def create(self, planned: Planned) -> None:
-        """Make one topic. Raises: BrokerUnreachable, when refused as well."""
+        """Make one topic, and return once it is to be seen. Raises: BrokerUnreachable, when
+        refused as well.
+        """
         wanted = NewTopic(
             planned.name, planned.partitions, planned.replication, config=dict(planned.config)
         )
         self._result(self._admin.create_topics([wanted]), "Create", planned.name)
+        ends_s = time.monotonic() + self._timeout_s
+        while planned.name not in self._listed() and time.monotonic() < ends_s:
+            time.sleep(0.05)  # the controller has it; the broker we ask learns of it
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these entries of one topic, leave the others. Raises: BrokerUnreachable."""
@@ -140,6 +146,11 @@ class Cluster:
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         asked = self._admin.incremental_alter_configs([resource])
         self._result(asked, "AlterConfigs", name)
+
+    def _listed(self) -> dict[str, Any]:
+        found = self._asked(lambda: self._admin.list_topics(timeout=self._timeout_s))
+        topics: dict[str, Any] = found.topics
+        return topics
 
     def _config(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Final
@@ -30,6 +30,9 @@ from streams.stores.window import TelemetryLog
 
 MOST_ROWS: Final = 50_000
 LEAST_ROWS: Final = 256
+LEAST_OWN_ROWS: Final = 4_096
+"""A lineage has earned a forest of its own once it has given as many rows as sixteen trees draw:
+fewer are one morning of one container, and the fleet's forest knows more."""
 SKIPPED: Final = 0.3
 """The first part of the window only teaches the baselines: deviations from a baseline that
 knows nothing yet tell nothing."""
@@ -69,20 +72,46 @@ def train(
 
 def candidate(
     source: Source, scope: str, from_ns: int, until_ns: int, *, now_ns: int, seed: int = 0,
-    core: Core | None = None,
+    core: Core | None = None, lineage: str = "",
 ) -> tuple[Manifest, bytes]:  # fmt: skip  # two lines read better than five
     """A candidate trained on the earlier part of what arrived in ``[from_ns, until_ns)`` and
-    tried on the later one.
+    tried on the later one. With a ``lineage``, a forest of its own, on its rows alone.
 
     Raises: TooLittle.
     """
     split_ns = until_ns - int((until_ns - from_ns) * HELD_OUT)
-    replay = Replay(core or Core(), at_once=1)
-    seen = gathered(replay, source, scope, from_ns, split_ns)
+    replay, of = Replay(core or Core(), at_once=1), _Of(source, lineage)
+    seen = gathered(replay, of, scope, from_ns, split_ns)
+    if lineage and len(seen.rows) < LEAST_OWN_ROWS:
+        raise TooLittle(
+            f"{lineage}: {len(seen.rows)} usable samples in the window; a forest of its own takes "
+            f"{LEAST_OWN_ROWS}: take a longer window, or leave it to the fleet's"
+        )
     manifest, content, trees = _made(seen, scope, now_ns, seed)
     held_out = (split_ns, until_ns)
-    evaluation = evaluated(replay, source, scope, Forest(trees), held_out, seen.rows)
-    return replace(manifest, evaluation=evaluation, offsets=dict(source.offsets)), content
+    evaluation = evaluated(replay, of, scope, Forest(trees), held_out, seen.rows)
+    made = replace(manifest, evaluation=evaluation, offsets=dict(source.offsets), lineage=lineage)
+    return made, content
+
+
+class _Of:
+    """A source without what is of other lineages, where one is named."""
+
+    def __init__(self, source: Source, lineage: str) -> None:
+        self._source, self._lineage = source, lineage
+        self.span, self.partitions = source.span, source.partitions
+
+    @property
+    def offsets(self) -> dict[str, tuple[int, ...]]:
+        return self._source.offsets
+
+    def records(
+        self, from_ns: int, until_ns: int, partitions: Sequence[int] = ()
+    ) -> Iterator[Recorded]:
+        for one in self._source.records(from_ns, until_ns, partitions):
+            record = one.record
+            if isinstance(record, Tick) or self._lineage in ("", record.lineage):
+                yield one
 
 
 def window(

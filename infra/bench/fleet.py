@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,15 +29,13 @@ from models.records.facts import Connection, Direction, Observation, Program
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
+from models.records.telemetry import Batch
 from models.records.verdict import Verdict
 
 CONTAINERS: Final = 30
 IMAGES: Final = 20
 TALKING: Final = 10
 """Containers of a host that show a connection in each frame."""
-TOLD_S: Final = 5
-TOLD_EVERY_S: Final = 0.4
-"""Longer than gather waits for siblings."""
 PARTITIONS: Final = 4
 FEATURES: Final = tuple(feature.name for feature in MEASURED)
 _USUAL: Final = np.array([max(feature.floor, 0.01) * 5 for feature in MEASURED])[:, None]
@@ -53,7 +51,11 @@ class Host:
         self._images = [(number * 7 + one) % IMAGES for one in range(CONTAINERS)]
 
     def frame(self, at_ns: int, strange: int | None = None) -> bytes:
-        """The next one; ``strange`` names a container that runs what is not in its image."""
+        """The next one, as its collector writes it."""
+        return encode(self.next(at_ns, strange))
+
+    def next(self, at_ns: int, strange: int | None = None) -> Frame:
+        """``strange`` names a container that runs what is not in its image."""
         noise = self._rng.lognormal(0.0, 0.1, (len(MEASURED), CONTAINERS))
         samples = Samples(
             FEATURES, self.subjects, np.arange(CONTAINERS),
@@ -69,7 +71,7 @@ class Host:
             samples, tuple(seen), self._inventory(at_ns) if not self._sequence else (),
         )  # fmt: skip  # one thought a line
         self._sequence += 1
-        return encode(made)
+        return made
 
     def _talking(self) -> list[int]:
         first = self._sequence * TALKING % CONTAINERS
@@ -111,16 +113,18 @@ class Line:
 
 
 @contextmanager
-def line(bootstrap: str, directory: Path, topics: Topics) -> Iterator[Line]:
-    """Ended afterwards; its logs stay in the directory."""
+def line(
+    bootstrap: str, directory: Path, topics: Topics, told: Mapping[str, Any] | None = None
+) -> Iterator[Line]:
+    """Ended afterwards; its logs stay in the directory. ``told`` are settings beside ours."""
     parts.create_topics(bootstrap, topics, PARTITIONS)
     producer = Producer({"bootstrap.servers": bootstrap})
-    publish_forest(Job(bootstrap, topics, directory, 0, 0), producer)
+    publish_forest(Job(bootstrap, topics, directory, 0, 0, "binary"), producer)
     producer.flush()
     settings = {
         "KAFKA__BOOTSTRAP": bootstrap, "TOPIC_PREFIX": topics.prefix, "DATA_DIR": directory,
         "WORKER__GROUP": f"{topics.prefix}judge", "GOVERNOR__GROUP": f"{topics.prefix}governor",
-        "GATHER__GROUP": f"{topics.prefix}gather",
+        "GATHER__GROUP": f"{topics.prefix}gather", **(told or {}),
     }  # fmt: skip  # one line a thought
     with ExitStack() as stack:
         running = [
@@ -153,18 +157,11 @@ class Fleet:
         )  # fmt: skip  # two lines
         self._used = 0
 
-    def past(self, seconds: int) -> int:
-        """So long a history, told a few seconds at a time: blocks of learning end with batches.
-
-        Returns how many frames that were.
-        """
-        start_ns = time.time_ns() - (seconds + 2) * 10**9
+    def past(self, since_ns: int, seconds: int) -> int:
+        """So many seconds of history, told in one go. Returns how many frames that were."""
         for turn in range(seconds):
             for host, phase_ns in zip(self.hosts, self._phase_ns, strict=True):
-                self._send(host, host.frame(start_ns + turn * 10**9 + phase_ns))
-            if turn % TOLD_S == TOLD_S - 1:
-                self._producer.flush()
-                time.sleep(TOLD_EVERY_S)
+                self._send(host, host.frame(since_ns + turn * 10**9 + phase_ns))
         self._producer.flush()
         return seconds * len(self.hosts)
 
@@ -243,7 +240,7 @@ class Follower(threading.Thread):
         elif message.topic() == self._topics.verdicts and kind == b"verdict":
             self.verdict_ns.setdefault(decode(Verdict, message.value()).subject, now_ns)
         elif kind == b"batch":
-            self.batches.append(len(orjson.loads(message.value())["samples"]["times_ns"]))
+            self.batches.append(len(decode(Batch, message.value()).samples))
 
     def latencies(self, sent: Sent) -> dict[str, Any]:
         """Seconds from when a strange thing was due; ``missing``: no alert came of it."""

@@ -50,7 +50,7 @@ class Job:
     directory: Path
     messages: int
     samples: int
-    encoding: Encoding
+    encoding: Encoding = "binary"
 
 
 def fill(job: Job) -> None:

@@ -24,7 +24,10 @@ from infra.bench.results import record
 from infra.kafka import KafkaServer
 from models.contract import Topics
 
-HISTORY_S: Final = 120
+BLOCKS: Final = 16
+BLOCK_S: Final = 11
+MOST_TOLD: Final = 6_000
+"""Frames of history: of a large fleet a shorter one teaches as much."""
 STRANGE_PER_S: Final = 8.0
 """With twenty lineages 24 a minute each: less than the findings that one may tell."""
 PATIENCE_S: Final = 180.0
@@ -32,11 +35,17 @@ PROBED: Final = 40
 
 
 def settled(fleet: Fleet, line: Line) -> None:
-    """Tell a history, and return once the worker has judged it."""
-    frames = fleet.past(HISTORY_S)
+    """Tell a history, and return once the worker has judged it.
+
+    A block of learning at a time: it ends with a batch, and gather makes one of what it finds.
+    """
     read = parts.Behind(line.bootstrap, f"{line.topics.prefix}gather", line.topics.samples, 4)
-    read.awaited(frames, PATIENCE_S, line.gather)
     judged = parts.Behind(line.bootstrap, f"{line.topics.prefix}judge", line.topics.telemetry, 4)
+    blocks = min(BLOCKS, max(4, MOST_TOLD // (BLOCK_S * len(fleet.hosts))))
+    start_ns, told = time.time_ns() - (blocks * BLOCK_S + 2) * 10**9, 0
+    for block in range(blocks):
+        told += fleet.past(start_ns + block * BLOCK_S * 10**9, BLOCK_S)
+        read.awaited(told, PATIENCE_S, line.gather)
     judged.awaited(judged.end(), PATIENCE_S, line.worker)
     read.close()
     judged.close()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +57,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
+def proportional_bytes(pid: int) -> int:
+    """As resident, but pages that processes share are split among them (PSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 def pause(process: subprocess.Popen[bytes]) -> None:
     """Stop it where it stands (SIGSTOP), no longer than its session lasts."""
     process.send_signal(signal.SIGSTOP)
@@ -78,6 +85,13 @@ def create_topic(bootstrap: str, name: str, partitions: int, settings: Mapping[s
     admin = AdminClient({"bootstrap.servers": bootstrap})
     made = admin.create_topics([NewTopic(name, partitions, 1, config=dict(settings))])
     made[name].result(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    at_s: float
+    records: int
+    cpu_s: float
 
 
 class Behind:
@@ -107,6 +121,11 @@ class Behind:
                 raise RuntimeError(f"{self.committed()} of {target} records were judged")
             time.sleep(0.02)
         return time.monotonic()
+
+    def begun(self, patience_s: float, alive: subprocess.Popen[bytes]) -> Begun:
+        """Wait for the first commit: the start of the process is not what is measured."""
+        at_s = self.awaited(1, patience_s, alive)
+        return Begun(at_s, self.committed(), cpu_s(alive.pid))
 
     def close(self) -> None:
         self._consumer.close()

@@ -33,7 +33,7 @@ from models.pipeline import Arrival, Core, judge
 from models.records.codec import encode
 from models.records.facts import Observation, Program
 from models.records.samples import Samples
-from models.records.telemetry import Batch, Member, Sightings, Tick
+from models.records.telemetry import Batch, Member, Sightings, Tick, written
 from models.state import LineageState, pack, unpack
 from streams.build import HELD_BYTES
 from streams.delivery.app import CHANGELOG
@@ -135,7 +135,7 @@ class Load:
 
     def _send(self, body: Batch | Sightings, kind: bytes = b"batch") -> None:
         self._producer.produce(
-            self._topics.telemetry, encode(body), body.group.encode(),
+            self._topics.telemetry, written(body, "binary"), body.group.encode(),
             headers=[(KIND_HEADER, kind)], timestamp=body.at_ns // 1_000_000,
         )  # fmt: skip  # one thought a line
         self._producer.poll(0)
@@ -167,7 +167,7 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     parts.create_topics(kafka.bootstrap, topics, PARTITIONS)
     parts.create_topic(kafka.bootstrap, changelog, PARTITIONS, CHANGELOG)
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    publish_forest(Job(kafka.bootstrap, topics, directory, 0, plan.samples), producer)
+    publish_forest(Job(kafka.bootstrap, topics, directory, 0, plan.samples, "binary"), producer)
     producer.flush()
     load, task = Load(plan, kafka.bootstrap, topics), progress.add_task(str(plan.images), total=4)
     rows = Rows(Kept(), pack, unpack, [topics.telemetry],

@@ -44,7 +44,8 @@ class Evaluation:
 class Manifest:
     """One model of one scope: its card. ``sha256`` is of the file's bytes, which lie in the
     model store under that name; ``features`` are the names of the forest's inputs, in order.
-    ``offsets``: by partition, first and end of the telemetry that it has seen.
+    ``offsets``: by partition, first and end of the telemetry that it has seen. ``lineage``: the
+    one that it was trained for, whose versions it serves; empty: the whole fleet.
 
     What is used from when on is said by a :class:`Staging`; ``stage`` is what the trainer
     said with it, and a model announced as active counts for events from ``active_from_ns``.
@@ -66,10 +67,12 @@ class Manifest:
     offsets: dict[str, tuple[int, ...]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    lineage: str = ""
 
     def __post_init__(self) -> None:
         checks.scope(self.scope)
         checks.name(self.uid, "uid", 128)
+        checks.optional_name(self.lineage, "lineage")
         _no_slash(self.uid, "uid")
 
 

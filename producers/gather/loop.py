@@ -155,7 +155,8 @@ class Gather:
             self._clock.hear(message.arrived_ns)
         self._heard_ns[message.partition] = message.arrived_ns
         try:
-            self._take_frame(message)
+            if not message.probe:
+                self._take_frame(message)
         except MalformedRecord as problem:
             self._refuse(message, problem)
         # After the work: what went out before this frame must not vouch for it.

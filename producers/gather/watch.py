@@ -27,6 +27,8 @@ class Watched:
     interval_ns: int = 0
     silent: bool = False
     sequences: dict[str, int] = field(default_factory=dict)
+    unexplained: int = 0
+    """Frames that were told to be missing before a later one said that they were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,17 @@ class Watch:
             expected = frame.sequence  # what came before we did is not ours to judge
         else:
             expected = 0 if before is None else before + 1
-        missing = frame.sequence - expected - frame.dropped
-        if missing > 0:
+        gap = frame.sequence - expected
+        missing = max(gap - frame.dropped, 0)
+        # A full spool gives up its oldest: what was in it behind those came first.
+        known = min(max(frame.dropped - gap, 0), host.unexplained)
+        host.unexplained += missing - known
+        if missing:
             detail = f"frames {expected} to {frame.sequence - 1} of {frame.producer} never came"
             yield Coverage("frames-missing", detail, missing=missing, until_ns=frame.at_ns)
-        if frame.dropped:
+        if dropped := frame.dropped - known:
             detail = "the collector's spool was full: Kafka was away for too long"
-            yield Coverage("frames-dropped", detail, frame.dropped, until_ns=frame.at_ns)
+            yield Coverage("frames-dropped", detail, dropped, until_ns=frame.at_ns)
 
     def fall_silent(self, now_ns: int) -> list[tuple[str, str, str, Coverage]]:
         """Hosts that are silent since now: scope, host, pool and the fact, each told once."""

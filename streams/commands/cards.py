@@ -20,6 +20,7 @@ def card(manifest: Manifest) -> Iterator[str]:
     if manifest.offsets:
         read = sum(pair[1] - pair[0] for pair in manifest.offsets.values() if len(pair) == 2)
         yield f"  telemetry {read} records of {len(manifest.offsets)} partitions"
+    yield f"  serves    {manifest.lineage or 'the whole fleet'}"
     yield f"  features  {len(manifest.features)}: {', '.join(manifest.features)}"
     yield f"  file      sha256 {manifest.sha256}, {manifest.size_bytes} bytes"
     if manifest.versions:

@@ -11,7 +11,7 @@ Rows = list[dict[str, Any]]
 Window = tuple[int, int]
 
 
-def by_shadow(settings: Any, _registry: Any, pair: list[str], window: Window) -> Rows:
+def by_shadow(settings: Any, pair: list[str], window: Window) -> Rows:
     """Samples past the line by the forest alone, by image, while one shadowed the other."""
     from streams.stores.decided import said
 
@@ -39,31 +39,39 @@ def _counted(image: str, shadow: Shadow) -> dict[str, Any]:
     }
 
 
-def by_replay(settings: Any, registry: Any, pair: list[str], window: Window) -> Rows:
-    """Alarms that each model would raise, by image; the same alarm has the same id."""
-    was, be = (_alarms(settings, registry, model, window) for model in pair)
-    images = sorted(set(was.values()) | set(be.values()))
-    return [
-        {
-            "image": image,
-            "alarms_by_both": sum(of == image for uid, of in was.items() if uid in be),
-            "only_by_one": sum(of == image for uid, of in was.items() if uid not in be),
-            "only_by_other": sum(of == image for uid, of in be.items() if uid not in was),
-        }
-        for image in images
-    ]
+def by_replay(
+    settings: Any, registry: Any, pair: list[str], window: Window, *, archive: bool = False
+) -> Rows:  # fmt: skip  # two lines say as much
+    """Tickets and isolations of each model, by image, and in all."""
+    from streams.replaying import apart
+
+    one, other = (_judged(settings, registry, model, window, archive) for model in pair)
+    rows = [_told(found.image, found.tickets, found.isolations) for found in apart(one, other)]
+    if len(rows) > 1:
+        counted = [name for name in rows[0] if name != "image"]
+        rows.append({"image": "all"} | {name: sum(row[name] for row in rows) for name in counted})
+    return rows
 
 
-def _alarms(settings: Any, registry: Any, model: str, window: Window) -> dict[str, str]:
-    """Alarm → image."""
-    from models.policy import Policy
+def _told(image: str, *counts: tuple[int, int, int]) -> dict[str, Any]:
+    names = ("by_both", "by_one", "by_other")
+    kinds = ("tickets", "isolations")
+    return {"image": image} | {
+        f"{kind}_{name}": count
+        for kind, found in zip(kinds, counts, strict=True)
+        for name, count in zip(names, found, strict=True)
+    }
+
+
+def _judged(settings: Any, registry: Any, model: str, window: Window, archive: bool) -> Any:
+    """What would have been decided in the window with this model, by the policy in force."""
     from streams.commands.progress import reading
-    from streams.commands.replay import core_of_the_time, telemetry_of, with_model
+    from streams.commands.replay import archived_of, core_of_the_time, telemetry_of, with_model
+    from streams.policies import policy_of
     from streams.replaying import replayed
 
     then = core_of_the_time(settings, registry)
+    asked = with_model(then, registry, model)
     with reading(f"judging with {model}") as progress:
-        source = telemetry_of(settings, progress)
-        asked = with_model(then, registry, model)
-        would = replayed(source, asked, Policy(), settings.scope, window, then)
-    return {one.verdict.uid: one.verdict.image for one in would.alarms()}
+        source = archived_of(settings) if archive else telemetry_of(settings, progress)
+        return replayed(source, asked, policy_of(settings), settings.scope, window, then)

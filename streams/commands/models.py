@@ -69,15 +69,19 @@ def compare(
     ] = "24h",
     until: Annotated[str, typer.Option(help="Where to stop: now, 1h (ago).")] = "now",
     again: Annotated[
-        bool, typer.Option("--replay", help="Judge the window with each: alarms, not samples.")
+        bool, typer.Option("--replay", help="Judge the window with each: tickets, isolations.")
+    ] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="The same, from the archive: older windows.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Where two models differ, image by image.
 
     From what workers counted while OTHER was in shadow beside ONE: samples that one forest
-    alone puts past the line and the other does not, and how their surprises correlate. With
-    --replay both judge the window: the alarms that each would raise.
+    alone puts past the line and the other does not, and how their surprises correlate. A sample
+    is no alarm: levels hang on time and facts, too. With --replay (or --archive) both judge the
+    window: how often each would call somebody, and what it would isolate by the policy in force.
     """
     from streams.commands.comparing import by_replay, by_shadow
     from streams.commands.times import moment
@@ -85,12 +89,20 @@ def compare(
     registry, now_ns = _registry(), time.time_ns()
     pair = [said if said == "none" else registry.model(said).uid for said in (one, other)]
     window = (moment(since, now_ns), moment(until, now_ns))
-    rows = (by_replay if again else by_shadow)(_settings(), registry, pair, window)
+    again = again or archive
+    if again:
+        rows = by_replay(_settings(), registry, pair, window, archive=archive)
+    else:
+        rows = by_shadow(_settings(), pair, window)
     if as_json:
         print_json({"one": pair[0], "other": pair[1], "images": rows})
         return
-    hint = "no alarms" if again else f"{pair[1]} was not in shadow beside {pair[0]} then"
-    show(rows, as_json=False, empty=f"{hint}; --replay judges the window with each")
+    hint = (
+        f"{pair[1]} was not in shadow beside {pair[0]} then; --replay judges the window with each"
+    )
+    show(rows, as_json=False, empty="neither would call anybody" if again else hint)
+    if rows and not again:
+        typer.echo("single samples, not alarms: --replay tells how often each would call somebody")
 
 
 @command.command()
@@ -131,6 +143,9 @@ def promote(
 @command.command()
 def rollback(
     from_: From = "+30s",
+    image: Annotated[
+        str, typer.Option("--image", help="The forest of this image's own; else the fleet's.")
+    ] = "",
     because: Because = "",
     key: Key = "trainer",
     dry_run: DryRun = False,
@@ -141,7 +156,7 @@ def rollback(
     from models.records.manifest import Stage
 
     registry, now_ns = _registry(), time.time_ns()
-    turns = registry.register.schedule()
+    turns = registry.register.schedule(lineage=image.partition("@")[0])
     at_ns = max([now_ns, *(turn.from_ns for turn in turns.active)])
     present, before = turns.active_at(at_ns), turns.before(at_ns)
     if not before:
@@ -259,6 +274,7 @@ def _row(registry: Any, manifest: Any, now_ns: int) -> dict[str, Any]:
     tried = manifest.evaluation
     return {
         "model": manifest.uid,
+        "serves": manifest.lineage or "fleet",
         "stage": _stage_now(registry, manifest.uid, now_ns),
         "trained": clock(manifest.trained_ns),
         "samples": manifest.rows,
@@ -275,8 +291,8 @@ def _stage_now(registry: Any, uid: str, now_ns: int) -> str:
 
     register = registry.register
     words = [word for word in register.stagings() if word.from_ns <= now_ns]
-    turns = register.schedule()
-    now = str(_scheduled(words).stages.get(uid, "candidate"))
+    turns = register.schedule(lineage=_serves(register, uid))
+    now = str(_scheduled(words, register, uid).stages.get(uid, "candidate"))
     later = [
         word for word in register.stagings() if word.model == uid and word.from_ns > now_ns
     ]  # fmt: skip  # one condition
@@ -286,10 +302,17 @@ def _stage_now(registry: Any, uid: str, now_ns: int) -> str:
     return f"{now}, {turns.stages[uid]} from {clock(last.from_ns)}"
 
 
-def _scheduled(words: Any) -> Any:
+def _scheduled(words: Any, register: Any, uid: str) -> Any:
+    """The turns that these words come to, among models that serve the same."""
     from models.register import schedule
 
-    return schedule(words)
+    serves = _serves(register, uid)
+    return schedule(word for word in words if _serves(register, word.model) == serves)
+
+
+def _serves(register: Any, uid: str) -> str:
+    manifest = register.model(uid)
+    return manifest.lineage if manifest is not None else ""
 
 
 def _turns(registry: Any, model: str) -> list[dict[str, Any]]:

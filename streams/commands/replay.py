@@ -131,28 +131,41 @@ def telemetry_of(settings: Any, progress: Any) -> Any:
     return TelemetryLog(settings.kafka.librdkafka(), topic, progress, trusted(settings.keys_dir))
 
 
+def archived_of(settings: Any) -> Any:
+    """The same from the archive: weeks later it is all that is left."""
+    from models.contract import Topics
+    from streams.archive.telemetry import ArchivedTelemetry
+    from streams.lessons import trusted
+
+    topic = Topics(settings.topic_prefix).telemetry
+    return ArchivedTelemetry(settings.archive_dir, topic, trusted(settings.keys_dir))
+
+
 def core_of_the_time(settings: Any, registry: Any) -> Any:
     """What workers judge with, from the models topic and the settings."""
-    from models.detection import Detection
-    from models.pipeline import Core, Models
+    from models.pipeline import Core
     from streams.stores.models import roster_of
 
     roster = roster_of(registry.register, registry.store)
-    detection = Detection(budget_alarms_per_day=settings.worker.alarms_per_day)
-    return Core(Models(roster.active, roster.shadow), detection)
+    detection = settings.worker.detection
+    return Core(roster.models, detection)
 
 
 def with_model(core: Any, registry: Any, model: str) -> Any:
-    """The same with one model all the time; none: without any."""
+    """The same with one model all the time, where it serves; none: without any."""
     from dataclasses import replace
 
+    from models.pipeline import Models
     from streams.stores.models import forest_of
 
-    asked: tuple[Any, ...] = ()
-    if model != "none":
-        manifest = registry.model(model)
-        asked = ((0, forest_of(manifest, registry.store.load(manifest.sha256))),)
-    return replace(core, models=replace(core.models, forests=asked))
+    if model == "none":
+        return replace(core, models=Models((), core.models.shadows))
+    manifest = registry.model(model)
+    turns = ((0, forest_of(manifest, registry.store.load(manifest.sha256))),)
+    if manifest.lineage:
+        own = {**core.models.own, manifest.lineage: turns}
+        return replace(core, models=replace(core.models, own=own))
+    return replace(core, models=Models(turns, core.models.shadows))
 
 
 def _policy(settings: Any) -> Any:

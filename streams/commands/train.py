@@ -20,6 +20,9 @@ def command(
     since: Since = "",
     until: Until = "now",
     seed: Annotated[int, typer.Option(help="The same window and seed give the same file.")] = 0,
+    image: Annotated[
+        str, typer.Option("--image", help="A forest of its own for this image, all its versions.")
+    ] = "",
     key: TrainerKey = "trainer",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train and try it; keep and announce nothing.")
@@ -30,7 +33,8 @@ def command(
 
     The first three tenths only teach the baselines, the last three are held out: how it
     scores there, and which alarms it would have raised, stands on its card. The model is a
-    candidate: nobody uses it until `plimsoll models promote`.
+    candidate: nobody uses it until `plimsoll models promote`. With --image it learns from that
+    image (or lineage) alone and serves nobody else; once active it comes before the fleet's.
     """
     from models.contract import Topics
     from streams.commands.progress import reading
@@ -44,7 +48,8 @@ def command(
     signer = Signer.load(settings.keys_dir, key)
     with reading("training", quiet=as_json) as progress:
         source = telemetry_of(settings, progress)
-        manifest, content = _trained(source, settings, since, until, now_ns, seed)
+        lineage = image.partition("@")[0]
+        manifest, content = _trained(source, settings, since, until, now_ns, seed, lineage)
     told: dict[str, Any] = {"model": manifest.uid, "took_s": (time.time_ns() - now_ns) / 1e9}
     if not dry_run:
         store = ModelStore(settings.models_dir)
@@ -54,9 +59,8 @@ def command(
 
 
 def _trained(
-    source: Any, settings: Any, since: str, until: str, now_ns: int, seed: int
+    source: Any, settings: Any, since: str, until: str, now_ns: int, seed: int, lineage: str
 ) -> tuple[Any, bytes]:
-    from models.detection import Detection
     from models.pipeline import Core
     from streams.commands.times import moment
     from streams.training import TooLittle, candidate
@@ -66,8 +70,11 @@ def _trained(
     until_ns = min(moment(until, now_ns), last_ns)
     if from_ns >= until_ns:
         raise TooLittle("no telemetry in the window: is `plimsoll gather` running?")
-    core = Core(detection=Detection(budget_alarms_per_day=settings.worker.alarms_per_day))
-    return candidate(source, settings.scope, from_ns, until_ns, now_ns=now_ns, seed=seed, core=core)
+    core = Core(detection=settings.worker.detection)
+    return candidate(
+        source, settings.scope, from_ns, until_ns, now_ns=now_ns, seed=seed, core=core,
+        lineage=lineage,
+    )  # fmt: skip  # one call
 
 
 def _announced(

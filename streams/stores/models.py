@@ -28,6 +28,7 @@ from models.detectors.forest import Forest
 from models.errors import BrokerUnreachable, MalformedRecord, PlimsollError, UntrustedFile
 from models.features import NAMES
 from models.modelfile import MOST_BYTES, load
+from models.pipeline import Models
 from models.records.codec import decode, encode
 from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
@@ -229,10 +230,21 @@ class Register:
         said = [word for one in self.manifests.values() if (word := implied(one)) is not None]
         return [*said, *self.words.values()]
 
-    def schedule(self, usable: Iterable[str] | None = None) -> Schedule:
-        """The turns, of the models whose manifest is known."""
-        known = {one.uid for one in self.manifests.values()}
-        return schedule(self.stagings(), known if usable is None else known & set(usable))
+    def schedules(self, usable: Iterable[str] | None = None) -> dict[str, Schedule]:
+        """The turns of the models whose manifest is known: the fleet's under "", others by the
+        lineage that they serve.
+        """
+        serves = {one.uid: one.lineage for one in self.manifests.values()}
+        known = serves.keys() if usable is None else serves.keys() & set(usable)
+        words: dict[str, list[Staging]] = {"": []}
+        for word in self.stagings():
+            if word.model in serves:
+                words.setdefault(serves[word.model], []).append(word)
+        return {lineage: schedule(said, known) for lineage, said in words.items()}
+
+    def schedule(self, usable: Iterable[str] | None = None, lineage: str = "") -> Schedule:
+        """The turns of the fleet's models, or of one lineage's own."""
+        return self.schedules(usable).get(lineage, Schedule())
 
 
 # ---- following ------------------------------------------------------------------------------
@@ -242,10 +254,19 @@ Turns = tuple[tuple[int, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Opened models by the event time from which each counts; None: none from then on."""
+    """Opened models by the event time from which each counts; None: none from then on. ``own``
+    and ``own_shadow`` by the lineage that they serve.
+    """
 
     active: Turns = ()
     shadow: Turns = ()
+    own: dict[str, Turns] = field(default_factory=dict)
+    own_shadow: dict[str, Turns] = field(default_factory=dict)
+
+    @property
+    def models(self) -> Models:
+        """The same as the judge takes it."""
+        return Models(self.active, self.shadow, self.own, self.own_shadow)
 
 
 def roster_of(register: Register, store: ModelStore) -> Roster:
@@ -253,12 +274,13 @@ def roster_of(register: Register, store: ModelStore) -> Roster:
     line that says why.
     """
     models: dict[str, Any] = {}
-    now = register.schedule()
-    for uid in sorted({turn.model for turn in (*now.active, *now.shadow)} - {""}):
+    every = register.schedules().values()
+    turns = [turn for now in every for turn in (*now.active, *now.shadow)]
+    for uid in sorted({turn.model for turn in turns} - {""}):
         manifest = register.model(uid)
         if manifest is not None:
             open_into(models, manifest, store, forest_of)
-    return _roster(register.schedule(models), models)
+    return _roster(register.schedules(models), models)
 
 
 def open_into(
@@ -273,11 +295,17 @@ def open_into(
         _refuse(repr(problem), model=manifest.uid)
 
 
-def _roster(now: Schedule, models: Mapping[str, Any]) -> Roster:
-    return Roster(*(
-        tuple((turn.from_ns, models.get(turn.model)) for turn in turns[-MOST_TURNS:])
-        for turns in (now.active, now.shadow)
-    ))  # fmt: skip  # one expression
+def _roster(schedules: Mapping[str, Schedule], models: Mapping[str, Any]) -> Roster:
+    def opened(turns: tuple[Turn, ...]) -> Turns:
+        return tuple((turn.from_ns, models.get(turn.model)) for turn in turns[-MOST_TURNS:])
+
+    own = {lineage: now for lineage, now in sorted(schedules.items()) if lineage}
+    fleet = schedules[""]
+    return Roster(
+        opened(fleet.active), opened(fleet.shadow),
+        {lineage: opened(now.active) for lineage, now in own.items() if now.active},
+        {lineage: opened(now.shadow) for lineage, now in own.items() if now.shadow},
+    )  # fmt: skip  # as the fields lie
 
 
 class Follower:
@@ -385,7 +413,7 @@ class ModelFollower(Follower):
         super().__init__(kafka, topic, scope, trust=trust)
         self._store, self._opened = store, opened
         self._models: dict[str, Any] = {}
-        self._told: Schedule | None = None
+        self._told: dict[str, Schedule] | None = None
         self._changed: Callable[[Roster], None] = lambda _roster: None
 
     def start(self, changed: Callable[[Roster], None]) -> None:
@@ -399,16 +427,19 @@ class ModelFollower(Follower):
 
     def _tell(self) -> None:
         """Open what a turn names and is not open yet, then say whose turn it is when."""
-        wanted = {turn.model for turn in self._turns(self._register.schedule())}
+        turns = [turn for now in self._register.schedules().values() for turn in self._turns(now)]
+        wanted = {turn.model for turn in turns}
         for uid in sorted(wanted - self._models.keys() - {""}):
             manifest = self._register.model(uid)
             if manifest is not None:
                 open_into(self._models, manifest, self._store, self._opened)
-        now = self._register.schedule(self._models)
+        now = self._register.schedules(self._models)
         if now != self._told:
-            before, self._told = self._told or Schedule(), now
-            _log("model active", before.active, now.active)
-            _log("model in shadow", before.shadow, now.shadow)
+            before, self._told = self._told or {}, now
+            for lineage, turned in now.items():
+                was = before.get(lineage, Schedule())
+                _log("model active", was.active, turned.active, lineage)
+                _log("model in shadow", was.shadow, turned.shadow, lineage)
             self._changed(_roster(now, self._models))
 
     def _turns(self, now: Schedule) -> tuple[Turn, ...]:
@@ -424,10 +455,11 @@ def _warn_if_late(record: ModelRecord, stamp: tuple[int, int]) -> None:
         log.warning("model word came late", word=record.uid, stage=record.stage)
 
 
-def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...]) -> None:
+def _log(what: str, before: tuple[Turn, ...], now: tuple[Turn, ...], lineage: str) -> None:
+    about = {"lineage": lineage} if lineage else {}
     for turn in now[-1:]:
         if before[-1:] != now[-1:]:
-            log.info(what, model=turn.model or "none", from_ns=turn.from_ns)
+            log.info(what, model=turn.model or "none", from_ns=turn.from_ns, **about)
 
 
 def _refuse(why: str, **about: str) -> None:

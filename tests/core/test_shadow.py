@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models import features
 from models.detectors.forest import Forest
+from models.features import Array
 from models.pipeline import Arrival, Core, Models, deviations, judge
 from models.records.codec import encode
 from models.records.telemetry import Batch
@@ -106,3 +107,69 @@ def test_without_an_active_forest_a_shadow_is_compared_with_distance_alone() -> 
     shadow = next(one.shadow for one in summaries if one.shadow is not None)
     assert shadow.active_only == 0
     assert shadow.correlation() is None
+
+
+# ---- a forest of an image's own ---------------------------------------------------------------
+
+OWN = Core(Models(((START_NS, ONE),), own={"shop/web": ((SHADOW_NS, TWO), (SHADOW_NS * 2, None))}))
+
+
+def test_an_image_is_judged_by_its_own_forest_from_its_time_on() -> None:
+    """And every verdict and summary names the one that judged it."""
+    told = run(OWN)
+
+    early = [one for one in told.summaries if one.at_ns < SHADOW_NS]
+    assert {one.model for one in early} == {ONE.trees.uid}
+    assert {one.model for one in told.summaries if one.at_ns >= SHADOW_NS} == {"two"}
+    assert {one.model for one in told.verdicts if one.at_ns >= SHADOW_NS} == {"two"}
+
+
+def test_where_its_own_is_retired_the_fleets_judges_again() -> None:
+    """No image is left without a forest while there is one."""
+    models = Models(((0, ONE),), own={"shop/web": ((10, TWO), (20, None))})
+
+    assert [models.active(at, "shop/web") for at in (5, 10, 20)] == [ONE, TWO, ONE]
+    assert models.active(10, "shop/database") is ONE
+    assert Models(own={"shop/web": ((10, TWO),)}).active(10, "shop/cart") is None
+
+
+def test_anothers_own_forest_changes_nothing() -> None:
+    """Byte for byte: rows are grouped by forest, and its rows are not there."""
+    others = Core(Models(((START_NS, ONE),), own={"shop/database": ((0, TWO),)}))
+
+    said, alone = run(others), run(ALONE)
+    assert list(map(encode, said.verdicts)) == list(map(encode, alone.verdicts))
+    assert said.summaries == alone.summaries
+
+
+def test_a_shadow_of_its_own_scores_beside_whatever_decides() -> None:
+    """A forest for one image is tried as the fleet's are."""
+    core = Core(Models(((START_NS, ONE),), own_shadows={"shop/web": ((SHADOW_NS, TWO),)}))
+    watch = run(core)
+
+    assert bare(watch.summaries) == run(ALONE).summaries
+    assert {one.shadow.model for one in watch.summaries if one.shadow} == {"two"}
+    assert not any(one.shadow for one in run(OWN).summaries)
+
+
+def test_a_wave_takes_one_call_a_forest() -> None:
+    """However many groups and images: a call of numpy costs more than a row."""
+    calls: list[int] = []
+
+    class Counting(Forest):
+        def surprise(self, rows: Array) -> Array:
+            calls.append(len(rows))
+            return super().surprise(rows)
+
+    def called(own: dict[str, Forest]) -> int:
+        lineages = [Lineage("web", 1, 5.0, name=f"shop/web-{at}") for at in range(6)]
+        turns = {name: ((0, forest),) for name, forest in own.items()}
+        core = Core(Models(((0, Counting(ONE.trees)),), own=turns))
+        states = judge({}, [one for lineage in lineages for one in lineage.next()], core).states
+        calls.clear()
+        judge(states, [one for lineage in lineages for one in lineage.next()[:1]], core)
+        return len(calls)
+
+    two = Counting(TWO.trees)
+    assert called({}) == 1
+    assert called({"shop/web-1": two, "shop/web-4": two}) == 2

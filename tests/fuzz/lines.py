@@ -313,7 +313,7 @@ def _governed(messages: Sequence[Message]) -> tuple[Log, Rows[GovernorState]]:
     )
     outbox: Any = log
     governor = Governor(
-        rows, POLICY, "default", seeds.TRUST, seeds.SIGNERS[Role.GOVERNOR], outbox,
+        rows, lambda _at_ns: POLICY, "default", seeds.TRUST, seeds.SIGNERS[Role.GOVERNOR], outbox,
         Rejects(outbox, TOPICS.rejected, by="govern"), TOPICS, Meters(),
     )  # fmt: skip  # as the fields lie
     events = [_event(offset, one, ONLY_PARTITION) for offset, one in enumerate(messages)]

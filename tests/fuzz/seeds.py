@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -114,6 +115,27 @@ def case_files() -> list[bytes]:
     meta = np.array('{"name": "small", "period_s": 60.0, "merge_s": 3600.0}')
     np.savez(target, **{"meta": meta, "a/image": np.array("web"), "a/train": rows, "a/test": rows})
     return [target.getvalue()]
+
+
+def baseline_files() -> Sequence[bytes]:
+    """What `plimsoll baseline export` writes, in both forms."""
+    text = """scope = "default"
+lineage = "shop/web"
+image = "shop/web@sha256:1"
+first_ns = 1790000000000000000
+known = 0.9
+container_blocks = 40
+line = 6.2
+facts = ["peer 192.0.2.7:443", "prog /bin/sh < "]
+[features.cpu_cores]
+unit = "cores"
+usual = 0.5
+low = 0.1
+high = 1.0
+deviation = 0.2
+blocks = 40
+"""
+    return text.encode(), orjson.dumps(tomllib.loads(text))
 
 
 POLICY = b"""mode = "enforce"

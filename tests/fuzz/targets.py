@@ -34,6 +34,7 @@ from models.features import NAMES
 from models.governor import unpack as unpacked_governor
 from models.incident import Incident
 from models.modelfile import digest, load
+from models.normalfile import read_normal
 from models.policy import read_policy
 from models.records import decode, encode
 from models.records.cases import Cases
@@ -60,7 +61,7 @@ from streams.responders.store import Case
 from streams.settings import load as streams_load
 from streams.stores.models import ModelStore, Register, key_of, opened_record
 from streams.tables import Body, Marker
-from streams.words import _rejected
+from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
 
@@ -348,6 +349,10 @@ _ENGINE: Final[Errors] = STRANGE
 _DOCKER: Final = "producers.sources.docker"
 
 
+def _baseline_file(data: bytes) -> None:
+    read_normal(data, "web.toml")
+
+
 # ---- the register --------------------------------------------------------------------------
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -357,6 +362,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/model", _model_file, seeds.model_files, ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/model-array", _model_array, lambda: seeds.members(seeds.forest_file()), ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/policy", _text(read_policy), lambda: [seeds.POLICY], ("models.policy:read_policy",), (UntrustedFile,)),
+    Target("file/baseline", _baseline_file, seeds.baseline_files, ("models.normalfile:read_normal",), (UntrustedFile,)),
     Target("file/cases", _case_file, seeds.case_files, ("models.records.cases:Cases.__init__", "models.records.cases:Cases._meta")),
     Target("file/cases-array", _case_array, lambda: seeds.members(seeds.case_files()[0]), ("models.records.cases:Cases._meta",)),
     Target("file/settings", _file("settings.toml", _settings), lambda: [seeds.SETTINGS], ("models.settings:read_file",), (ConfigurationError,)),
@@ -367,7 +373,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
-    Target("command/word", lambda data: None if _rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:_rejected",)),
+    Target("command/word", lambda data: None if why_rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:why_rejected",)),
     Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened",)),
     Target("row/governor", _governor_row, _globals, ("models.governor:unpack",)),
     Target("row/body", lambda data: Body.decode(data).at(3) and None, lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),

@@ -53,6 +53,8 @@ READ = {
     "faust.tables.recovery:Recovery._restart_recovery": "3aa9414b3185",
     "faust.tables.recovery:Recovery._resume_streams": "e841a9bf6c72",
     "faust.tables.recovery:Recovery._seek_offsets": "d0e537cddabd",
+    "faust.tables.recovery:Recovery._set_recovery_ended": "28ab33ea9d7f",
+    "faust.tables.recovery:Recovery._set_recovery_started": "878d372adcd8",
     "faust.tables.recovery:Recovery._slurp_changelogs": "6f37174015c8",
     "faust.tables.recovery:Recovery._wait": "ed7e9ff84346",
     "faust.tables.recovery:Recovery.on_rebalance": "23169b7f9f5b",

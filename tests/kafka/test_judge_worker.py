@@ -17,7 +17,6 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from models.contract import KIND_HEADER, PARTITIONER, Topics
-from models.detection import Detection
 from models.pipeline import Arrival, Core, judge
 from models.records.codec import decode, encode
 from models.records.rejected import DeadLetter
@@ -138,7 +137,7 @@ class Deployment:
 
     def replay(self) -> dict[str, LineageState]:
         """The log judged by one thread, a record at a time."""
-        core = Core(detection=Detection(budget_alarms_per_day=load().worker.alarms_per_day))
+        core = Core(detection=load().worker.detection)
         states: dict[str, LineageState] = {}
         of_partition: dict[int, set[str]] = {}
         for message in self.read(self.topics.telemetry):

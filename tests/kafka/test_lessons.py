@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from models.contract import KIND_HEADER
-from models.detection import Detection
 from models.pipeline import Core
 from models.policy import Policy
 from models.records.codec import decode, encode
@@ -151,7 +150,7 @@ def test_a_replay_of_the_same_log_gives_the_same_bytes(told: Told) -> None:
     def again(**given: Any) -> Decided:
         topic = told.trial.deployment.topics.telemetry
         kafka = {"bootstrap.servers": told.trial.deployment.kafka.bootstrap}
-        detection = Detection(budget_alarms_per_day=load().worker.alarms_per_day)
+        detection = load().worker.detection
         source = TelemetryLog(kafka, topic, **given)
         return replayed(source, Core(detection=detection), Policy(), "default", (0, 2**62))
 

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from models.contract import KIND_HEADER
-from models.detection import Detection
-from models.pipeline import Core, Models
+from models.pipeline import Core
 from models.policy import Policy
 from models.records.codec import decode, encode
 from models.records.manifest import Stage
@@ -266,8 +265,8 @@ def test_a_replay_gives_what_the_worker_wrote_byte_for_byte(told: Told) -> None:
     trial, registry = told.trial, told.trial.registry()
     source = TelemetryLog(_kafka(trial.deployment).librdkafka(), trial.deployment.topics.telemetry)
     roster = roster_of(registry.register, registry.store)
-    models = Models(roster.active, roster.shadow)
-    detection = Detection(budget_alarms_per_day=load().worker.alarms_per_day)
+    models = roster.models
+    detection = load().worker.detection
 
     again = replayed(source, Core(models, detection), Policy(), "default", (0, 2**62))
 
@@ -398,4 +397,6 @@ def test_a_shadow_is_compared_image_by_image_live_and_again(told: Told) -> None:
     for one in live:
         assert one["samples"] > 30
         assert one["correlation"] > 0.5
-    assert {one["alarms_by_both"] for one in again} == {1}
+    (web,) = again
+    assert (web["tickets_by_both"], web["isolations_by_both"]) == (1, 1)
+    assert (web["tickets_by_one"], web["tickets_by_other"]) == (0, 0)

@@ -5,16 +5,13 @@ and whoever lacks a right says which.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -22,9 +19,9 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
 from infra.secured import SecuredKafka
-from models.contract import KIND_HEADER, READER, Topics
+from models.contract import KIND_HEADER, READER
 from models.errors import NotPermitted
-from models.permissions import PARTS, Names, Operation, Permission, permissions
+from models.permissions import PARTS, Operation, Permission, permissions
 from models.records.codec import encode
 from models.records.inventory import InventoryEntry
 from models.records.verdict import Level
@@ -36,78 +33,31 @@ from producers.sources.simulated import Fleet
 from streams import keys
 from streams.archive.tables import archived
 from streams.demo.answering import Answering
-from streams.permitted import missing
 from streams.settings import load
 from tests.core.governing import START_NS, finding
-from tests.fixtures_kafka import start_or_skip
+from tests.kafka.securing import (
+    DEADLINE_S,
+    NAMES,
+    TOPICS,
+    environment,
+    lacks,
+    permission,
+    plimsoll,
+    secured_kafka,
+    told_of,
+    until,
+    without,
+)
 from tests.telemetry.builders import entry, frame
 
 NS = 10**9
-DEADLINE_S = 60.0
-TOPICS = Topics()
-NAMES = Names()
 WORKERS = ("gather", "worker", "govern", "archive")
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    """Topics made by who may, each part with what the command prints for it, and no more."""
-    made = SecuredKafka(tmp_path_factory.mktemp("secured"), list(PARTS))
-    start_or_skip(made.server)
-    with made as secured:
-        said = json.loads(plimsoll(secured, "collect", "topics", "acls", "--json").stdout)
-        for one in said:
-            permission = Permission(one["kind"], one["name"], tuple(one["operations"]))
-            secured.grant(one["part"], [permission])
-        created = plimsoll(secured, "topics", "topics", "create", "--partitions", "4", "--json")
-        assert created.returncode == 0, created.stdout
-        yield secured
-
-
-def environment(kafka: SecuredKafka, user: str, directory: Path | None = None) -> dict[str, str]:
-    data = {"PLIMSOLL_DATA_DIR": str(directory)} if directory else {}
-    return {**os.environ, **kafka.environment(user), **data}
-
-
-def plimsoll(
-    kafka: SecuredKafka, user: str, *words: str, directory: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, "-m", "streams", *words), env=environment(kafka, user, directory),
-        capture_output=True, text=True, check=False, timeout=DEADLINE_S,
-    )  # fmt: skip  # one call
-
-
-@contextmanager
-def without(
-    kafka: SecuredKafka, part: str, permission: Permission, *operations: Operation
-) -> Iterator[None]:
-    """The part's identity lacks that, in here."""
-    lost = Permission(permission.kind, permission.name, operations or permission.operations)
-    kafka.take(part, lost)
-    try:
-        until(lambda: lacks(kafka, part) == [lost], "the broker goes by it")
-        yield
-    finally:
-        kafka.grant(part, [lost])
-        until(lambda: not lacks(kafka, part), "the broker goes by it")
-
-
-def lacks(kafka: SecuredKafka, part: str) -> list[Permission]:
-    return missing(kafka.kafka(part), permissions(part, NAMES))
-
-
-def until(done: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> Any:
-    ends_s = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < ends_s, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
-    return found
-
-
-def permission(part: str, kind: str, name: str) -> Permission:
-    (found,) = (one for one in permissions(part, NAMES) if (one.kind, one.name) == (kind, name))
-    return found
+    with secured_kafka(tmp_path_factory.mktemp("secured")) as made:
+        yield made
 
 
 class Line:
@@ -159,14 +109,6 @@ def line(kafka: SecuredKafka, tmp_path: Path) -> Iterator[Line]:
 def collector(kafka: SecuredKafka, directory: Path) -> Publisher:
     told = load_producers(data_dir=directory, kafka=told_of(kafka, "collect"))
     return Publisher(told, time.time_ns, PublishMeters())
-
-
-def told_of(kafka: SecuredKafka, user: str) -> dict[str, Any]:
-    one = kafka.kafka(user)
-    return {
-        "bootstrap": one.bootstrap, "security_protocol": one.security_protocol,
-        "username": one.username, "password": one.password, "ca_file": one.ca_file,
-    }  # fmt: skip  # a table
 
 
 def test_the_whole_line_runs_with_what_the_page_grants(

@@ -92,6 +92,16 @@ def test_frames_that_a_full_spool_gave_up_are_told_once() -> None:
     assert problems(heard.facts) == [("frames-dropped", 3)]
 
 
+def test_frames_that_a_spool_gave_up_from_behind_others_are_told_once() -> None:
+    """It gives up its oldest: what was in it behind those comes first, and knows nothing of it."""
+    watch = Watch(10 * NS)
+    watch.frame(frame(sequence=0), START_NS)
+    behind = watch.frame(frame(sequence=4), START_NS)
+    told = [watch.frame(frame(sequence=n, dropped=2), START_NS) for n in (5, 6)]
+    assert problems(behind.facts) == [("frames-missing", 3)]
+    assert [problems(one.facts) for one in told] == [[], [("frames-dropped", 1)]]
+
+
 def test_a_frame_that_comes_twice_is_told_from_a_new_run() -> None:
     """After a crash a collector counts from 0 again."""
     watch = Watch(10 * NS)

@@ -33,6 +33,7 @@ from streams.stores.models import (
     forest_of,
     header_of,
     opened_record,
+    roster_of,
 )
 from streams.stores.registry import staging
 
@@ -332,6 +333,27 @@ def test_a_worker_hears_words_in_any_order(bench: Bench) -> None:
 
     assert [bench.active(s) for s in (59, 60, 89, 90)] == ["", honest.uid, honest.uid, ""]
     assert isinstance(bench.rosters[-1].active[0][1], Forest)
+
+
+def test_a_forest_of_an_images_own_stands_beside_the_fleets(bench: Bench) -> None:
+    """Its turns are its own: promoting it retires nobody else, and its end brings nobody back."""
+    fleet, own = manifest_of(), replace(manifest_of(), uid="forest-own", lineage="shop/web")
+    bench.store.save(CONTENT)
+
+    bench.hear(
+        bench.message(fleet), bench.message(own), bench.message(word(fleet.uid, after_s=30)),
+        bench.message(word(own.uid, after_s=60)),
+        bench.message(word(own.uid, Stage.RETIRED, after_s=90)),
+    )  # fmt: skip  # as they are said
+
+    assert [bench.active(s) for s in (29, 30, 60, 90)] == ["", fleet.uid, fleet.uid, fleet.uid]
+    models = bench.rosters[-1].models
+    served = [models.active(NOW_NS + s * SECOND_NS, "shop/web") for s in (30, 60, 90)]
+    assert [one.trees.uid for one in served if one] == [fleet.uid, own.uid, fleet.uid]
+    register = bench.follower._register
+    assert register.schedule().stages == {fleet.uid: Stage.ACTIVE}
+    assert register.schedule(lineage="shop/web").stages == {own.uid: Stage.RETIRED}
+    assert roster_of(register, bench.store).own.keys() == {"shop/web"}
 
 
 def test_a_model_that_breaks_the_opener_does_not_end_the_thread(bench: Bench) -> None:

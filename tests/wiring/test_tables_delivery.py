@@ -14,11 +14,12 @@ from faust.types import TP
 from models.errors import ConfigurationError, MalformedRecord
 from models.records.codec import decode
 from models.records.rejected import DeadLetter
-from streams.delivery.app import Delivery, make_app
+from streams.delivery.app import Delivery, make_app, make_table
 from streams.delivery.consumer import LeanConsumer
 from streams.delivery.continuity import Continuity, Gap
 from streams.delivery.lease import Lease
 from streams.delivery.outbox import Outbox
+from streams.delivery.recovery import PatientTables
 from streams.delivery.rejected import Rejects
 from streams.delivery.watchdog import Sight, Watchdog
 
@@ -271,3 +272,53 @@ def test_a_worker_leaves_nothing_where_it_is_started(
     monkeypatch.chdir(tmp_path)
     make_app("plimsoll-test", Delivery("127.0.0.1:1"))._create_directories()
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- recovery -------------------------------------------------------------------------------
+
+
+def test_a_table_is_read_back_in_bulk_each_partition_in_its_order() -> None:
+    """Waiting for each of a hundred thousand rows by itself takes most of a start."""
+    app = make_app("plimsoll-test", Delivery("127.0.0.1:1"))
+    table = make_table(app, "rows", 2)
+    places = [TP(table.changelog_topic_name, part) for part in range(2)]
+    tables = cast("PatientTables", app.tables)
+    recovery = tables.recovery
+    recovery.active_tps.update(places)
+    recovery.tp_to_table.update(dict.fromkeys(places, table))
+    recovery.active_highwaters.update(dict.fromkeys(places, 6))
+    recovery.active_offsets.update({places[0]: 1, places[1]: -1})
+
+    def row(part: int, offset: int, value: bytes | None) -> Any:
+        place = TP("of another topic", 0) if part < 0 else places[part]
+        return SimpleNamespace(message=SimpleNamespace(
+            tp=place, partition=part, offset=offset, key=b"k%d" % part, value=value,
+        ))  # fmt: skip  # one call
+
+    events = [row(0, 1, b"known"), row(0, 2, b"a"), row(0, 3, b"b"), row(-1, 9, b"x"),
+              row(1, 5, b"c"), row(1, 6, None), row(0, 6, b"d")]  # fmt: skip  # two lines
+
+    async def come() -> list[Any]:
+        for event in events:
+            tables.changelog_queue.force_put_nowait(event)
+        return await recovery._come()
+
+    came = asyncio.run(come())
+    recovery._take_in(came[:-1])
+    assert recovery.need_recovery()
+    recovery._take_in(came[-1:])
+
+    assert came == events
+    assert table.rows == {b"k0": b"d"}
+    assert not recovery.need_recovery()
+
+
+def test_the_signal_that_ends_a_recovery_is_of_this_one() -> None:
+    """A signal left over from the recovery before would end this one half read."""
+    app = make_app("plimsoll-test", Delivery("127.0.0.1:1"))
+    recovery = cast("PatientTables", app.tables).recovery
+    recovery.signal_recovery_end.set()
+
+    recovery._set_recovery_started()
+
+    assert not recovery.signal_recovery_end.is_set()

@@ -172,6 +172,31 @@ def test_another_model_counts_from_the_window_on_and_what_differs_is_listed() ->
     assert compared(was, Decided()).gone == tuple(f.verdict for f in was.alarms())
 
 
+def test_an_image_that_has_earned_it_gets_a_forest_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trained on its rows alone, and it serves nobody else; too short a history is refused."""
+    with pytest.raises(TooLittle, match="leave it to the fleet's"):
+        candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/web")
+    monkeypatch.setattr("streams.training.LEAST_OWN_ROWS", 300)
+
+    own, content = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/web")
+    fleet, _ = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1])
+
+    assert (own.lineage, fleet.lineage) == ("shop/web", "")
+    assert 300 <= own.rows < fleet.rows
+    assert own.evaluation is not None
+    assert fleet.evaluation is not None
+    assert own.evaluation.samples < fleet.evaluation.samples
+    forest = Forest(load(content, own.sha256, own.uid))
+    late = (START_NS + 1_100 * SECOND_NS, WINDOW[1])
+    asked = Core(Models(own={"shop/web": ((0, forest),)}))
+    would = replayed(ATTACKED, asked, Policy(), "default", late, Core())
+    named = {(one.lineage, one.model) for one in would.summaries}
+    assert ("shop/web", own.uid) in named
+    assert {model for lineage, model in named if lineage != "shop/web"} == {""}
+
+
 def test_a_record_that_fails_goes_alone_in_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Live it becomes one dead letter; a replay that ends there would tell nothing."""
     import models.replay as module

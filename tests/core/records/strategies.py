@@ -17,6 +17,7 @@ from models.records.exhibit import Exhibit
 from models.records.facts import Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry
+from models.records.lesson import Lesson, Span, Usual
 from models.records.manifest import Manifest, Rehearsal, Staging
 from models.records.order import Order, Outcome
 from models.records.rejected import DeadLetter
@@ -27,7 +28,7 @@ from models.records.verdict import Finding, Summary, Verdict
 
 RECORDS: tuple[type[Any], ...] = (
     Frame, Batch, Sightings, Tick, InventoryEntry, Verdict, Summary, Finding, Word, Order,
-    Outcome, Exhibit, DeadLetter, Manifest, Signed, Staging, Rehearsal,
+    Outcome, Exhibit, DeadLetter, Manifest, Signed, Staging, Rehearsal, Lesson,
 )  # fmt: skip  # the list is the point
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=9)
@@ -73,13 +74,31 @@ def sightings(draw: st.DrawFn) -> Sightings:
     return Sightings(draw(scopes), draw(names), draw(names), members, seen)
 
 
-SPECIAL: dict[Any, Any] = {Samples: samples, Batch: batches, Sightings: sightings}
+ranges = st.lists(st.floats(0, 1e18), min_size=3, max_size=3).map(sorted)
+
+
+def spans() -> st.SearchStrategy[Span]:
+    return st.builds(lambda name, ends: Span(name, ends[0], ends[2]), names, ranges)
+
+
+def usual() -> st.SearchStrategy[Usual]:
+    one, many = st.floats(1e-9, 100), st.floats(0, 1e6)
+    return st.builds(
+        lambda name, unit, at, off, blocks: Usual(name, unit, at[1], at[0], at[2], off, blocks),
+        names, names, ranges, one, many,
+    )  # fmt: skip  # as the fields lie
+
+
+SPECIAL: dict[Any, Any] = {
+    Samples: samples, Batch: batches, Sightings: sightings, Span: spans, Usual: usual,
+}  # fmt: skip  # a table
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "scope": scopes,
     "port": st.integers(0, 65_535),
     "sequence": st.integers(0, 2**31),
     "dropped": st.integers(0, 2**31),
     "interval_s": st.floats(1e-3, 86_400),
+    "container_blocks": st.floats(0, 1e9),
     "score": st.floats(0, 1),
     "rarity": st.floats(0, 1),
     "sha256": digests,
