@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test burst chaos check constraints clean
+.PHONY: help setup demo demo-docker test bench bench-full burst chaos check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,6 +15,8 @@ JSON ?=
 TESTS ?=
 FAULTS ?= 50
 MESSAGES ?= 1000000
+ROUNDS ?= 9
+SIZES ?= 1 10 100 500 1000
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,6 +47,12 @@ burst: setup ## a minute of twenty times the usual rate: where every sample went
 
 chaos: setup ## FAULTS=50 MESSAGES=1000000: kill everything in turn, count what is lost
 	@$(PY) -m tests.kafka.chaos --faults $(FAULTS) --messages $(MESSAGES)
+
+bench: setup ## the same job in each engine on one Kafka, within ten minutes (Java 17, Maven)
+	@$(PY) -m infra.bench.throughput --minutes 8
+
+bench-full: setup ## the same with more rounds and sizes: ROUNDS=9 SIZES="1 10 100 500 1000"
+	@$(PY) -m infra.bench.throughput --rounds $(ROUNDS) --sizes $(SIZES)
 
 check: setup ## ruff, mypy, import directions, the documentation's code blocks
 	$(VENV)/bin/ruff check .

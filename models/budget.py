@@ -55,6 +55,9 @@ _AGAIN: Final = 2.0
 """In an open ticket nobody is called anew: so many excesses below the line add to it, if they
 rise above the two rows before."""
 
+_JUST: Final = 5
+"""So many rows a ticket has just been opened, for others that depart too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -209,12 +212,21 @@ class Line:
         tail = self.tail
         return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
 
-    def judge(self, known: Array, evidence: Array) -> tuple[Array, Flags]:
+    def departing(self, known: Array, evidence: Array) -> float:
+        """How far above the line the farthest member is of those who open a ticket in this row,
+        or have just opened one; 0 without any. Nothing moves on.
+        """
+        just = (known[:, OPEN] <= 1.0) | (known[:, OPEN] > self.merge_rows + 1 - _JUST)
+        above = np.where(just & (known[:, ROWS] >= _FIRST_ROWS), evidence - self.height(), 0.0)
+        return float(np.fmax.reduce(above, initial=0.0))
+
+    def judge(self, known: Array, evidence: Array, *, merged: bool = False) -> tuple[Array, Flags]:
         """One row of all members, ``(members,)``, NaN where one is absent: how far above the
         line each is (NaN again), and who alarms.
 
         The line itself and the accounts, ``known``, move on. Rows of an open ticket do not
-        move the tail: an incident, however long, is not taken for what is usual.
+        move the tail: an incident, however long, is not taken for what is usual. Those who are
+        ``merged`` open no ticket of their own: another image's stands for theirs.
         """
         present = ~np.isnan(evidence)
         margins, excess = evidence - self.height(), self.tail.excess
@@ -223,7 +235,7 @@ class Line:
         known[:, OPEN] = np.maximum(known[:, OPEN] - judged, 0.0)
         inside = judged & (known[:, OPEN] > 0.0)
         quiet = judged & ~inside
-        opened = quiet & (margins > 0.0)
+        opened = quiet & (margins > 0.0) & (not merged)
         tickets, rows = int(np.count_nonzero(opened)), int(np.count_nonzero(judged))
         self.lift = self.lift.after(excess, self.per_row * rows, tickets)
         alarms = opened

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from models.budget import Scope
+
+Detector = Literal["distance", "onset", "forest"]
+DETECTORS: Final[tuple[Detector, ...]] = ("distance", "onset", "forest")
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
     """Times are event time; a *line* is in deviations (see models/detectors/distance.py)."""
 
+    detectors: tuple[Detector, ...] = DETECTORS
+    """What weighs magnitudes. Where all do, the distance carries, with what siblings do taken
+    out; the forest may double it, and an onset leans on it. Without the distance the forest's
+    surprise counts, where the container departs: cheaper, and it finds less."""
     budget_alarms_per_day: float = 1.0
     """False alarms that may be raised a day, of what ``budget_scope`` says; the line is put where
     the tail of an image's own quiet blocks says so (models/budget.py)."""

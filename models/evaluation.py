@@ -1,22 +1,30 @@
 """A case of labelled histories, answered as if it were watched live.
 
-Siblings, those of one image, are watched side by side and pool what they learn; images know
-nothing of each other.
+All entities are watched side by side. Siblings, those of one image, pool what they learn; images
+share nothing but a ticket, where many depart at once. Alarms are onsets past a line, N a day
+(models/watch.py); scores rank the rows of all images by what no history held
+(models/detectors/nearest.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.budget import Flags
+from models.detectors import nearest
+from models.detectors.nearest import Memory
 from models.errors import MalformedRecord
 from models.features import Array
 from models.records.cases import Answer, Cases
-from models.watch import judge, learn
+from models.scale import measured
+from models.watch import Watch, as_seen, judge_together, learn, uncopied
 
 _AT_ONCE = 1024
+_ONSET = 0.05
+"""What a margin adds to how strange a row is: of two as strange, the one that has just come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +52,51 @@ def evaluate(cases: Cases, budget_per_day: float) -> Iterator[Step]:
 
     Raises: MalformedRecord when siblings differ in their columns.
     """
+    watched = []
     for image, entities in cases.images.items():
-        histories = [cases.rows(entity, "train") for entity in entities]
-        tests = [cases.rows(entity, "test") for entity in entities]
-        columns = {rows.shape[1] for rows in [*histories, *tests]}
-        if len(columns) != 1 or 0 in columns:
-            problem = f"entities of image {image!r} with {sorted(columns)} columns"
-            raise MalformedRecord("mistyped", problem, f"{entities[0]}/train")
-        watch = learn(histories, cases.per_row(budget_per_day), cases.merge_rows)
-        yield Step(sum(map(len, histories)), {})
-        rows = _side_by_side(tests)
-        scores, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
-        for start in range(0, len(rows), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            scores[part], alarms[part] = judge(watch, rows[part])
-            yield Step(sum(len(test[part]) for test in tests), {})
-        yield Step(0, {
-            entity: Answer(scores[: len(test), at], alarms[: len(test), at])
-            for at, (entity, test) in enumerate(zip(entities, tests, strict=True))
-        })  # fmt: skip  # one entity a line
+        watched.append(_learned(cases, image, entities, cases.per_row(budget_per_day)))
+        yield Step(sum(len(cases.rows(entity, "train")) for entity in entities), {})
+    for start in range(0, max(len(one.rows) for one in watched), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        told = judge_together([one.watch for one in watched], [one.rows[part] for one in watched])
+        for one, (margins, alarms) in zip(watched, told, strict=True):
+            strange = one.memory.strangeness(one.watch.known.scale.seen(measured(one.rows[part])))
+            one.scores[part] = strange + _ONSET * margins
+            one.alarms[part] = alarms
+            yield Step(sum(max(min(rows - start, _AT_ONCE), 0) for rows in one.lengths), {})
+    yield Step(0, {
+        entity: Answer(one.scores[:rows, at], one.alarms[:rows, at])
+        for one in watched
+        for at, (entity, rows) in enumerate(zip(one.entities, one.lengths, strict=True))
+    })  # fmt: skip  # one entity a line
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """An image, what is to be judged of it side by side, and what was said so far."""
+
+    watch: Watch
+    memory: Memory
+    entities: Sequence[str]
+    lengths: Sequence[int]
+    rows: Array
+    scores: Array
+    alarms: Flags
+
+
+def _learned(cases: Cases, image: str, entities: Sequence[str], per_row: float) -> _Watched:
+    histories = [cases.rows(entity, "train") for entity in entities]
+    tests = [cases.rows(entity, "test") for entity in entities]
+    columns = {rows.shape[1] for rows in [*histories, *tests]}
+    if len(columns) != 1 or 0 in columns:
+        problem = f"entities of image {image!r} with {sorted(columns)} columns"
+        raise MalformedRecord("mistyped", problem, f"{entities[0]}/train")
+    watch = learn(histories, per_row, cases.merge_rows)
+    seen = as_seen(watch.known.scale, histories)
+    memory = nearest.learned([seen[at] for at in uncopied(seen)], histories[0].shape[1])
+    rows = _side_by_side(tests)
+    scores, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
+    return _Watched(watch, memory, entities, list(map(len, tests)), rows, scores, alarms)
 
 
 def _side_by_side(tests: list[Array]) -> Array:

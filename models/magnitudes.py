@@ -58,7 +58,8 @@ def take(state: LineageState, batch: Batch, detection: Detection) -> Taken:
     samples, duplicates = _sorted(state, batch, detection)
     members, rows = state.members, samples.rows
     if not len(rows):
-        return Taken(samples, usual(state, rows), samples.values, samples.values, {}, duplicates)
+        nothing = samples.values
+        return Taken(samples, (nothing, nothing), nothing, nothing, {}, duplicates)
     seen = transform(samples.values)
     normal = usual(state, rows)
     off = distance.departures(seen, normal[0][samples.of], normal[1][samples.of])
@@ -203,11 +204,13 @@ def _awake(state: LineageState, rows: Whole) -> None:
         state.cases[subject].silent = row is None or row not in rows
 
 
-def deviations(state: LineageState, taken: Taken) -> Array:
+def deviations(state: LineageState, taken: Taken, detection: Detection) -> Array:
     """What the forest sees of a batch: departures less what siblings do together just now.
     Shape (samples, features), finite; 0 while a container is young.
     """
     samples = taken.samples
+    if "distance" not in detection.detectors:
+        return np.where(samples.young[:, None], 0.0, taken.off)
     up, down = np.zeros((len(samples.rows), SIZE)), np.zeros((len(samples.rows), SIZE))
     place = np.full(len(state.members), -1)
     for shared in taken.shared.values():

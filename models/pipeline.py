@@ -176,7 +176,8 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     state = states[batch.group].copy() if batch.group in states else LineageState()
     _enter(state, batch)
     begin(state, state.now_ns)
-    return magnitudes.deviations(state, take(state, batch, (core or Core()).detection))
+    detection = (core or Core()).detection
+    return magnitudes.deviations(state, take(state, batch, detection), detection)
 
 
 def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgement) -> None:
@@ -207,10 +208,10 @@ def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | Non
     """What the active forests and their shadows say of all rows of a wave."""
     models = core.models
     none: Scored = [None] * len(wave)
-    if not models:
+    if not models or "forest" not in core.detection.detectors:
         return none, none
     rows = {
-        at: magnitudes.deviations(wave[at][0], batch)
+        at: magnitudes.deviations(wave[at][0], batch, core.detection)
         for at, batch in enumerate(taken)
         if batch is not None and len(batch.off)
     }
@@ -251,6 +252,8 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
     if isinstance(record, Tick) and record.at_ns < state.due_ns:
         return
     forest = core.models.active(record.at_ns, state.lineage)
+    if "forest" not in detection.detectors:
+        forest = None
     model = forest.trees.uid if forest is not None else ""
     said = Said(judged.verdicts, judged.findings)
     bench = Bench(state, detection, arrival.arrived_ns, forest, said)
@@ -286,7 +289,8 @@ def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
         image = state.images[name]
         weighed[name] = weigh(state, image, shared, bench.detection)
         subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
-    onsets = onset.judged(state, taken, bench.detection)
+    watched = "onset" in bench.detection.detectors
+    onsets = onset.judged(state, taken, bench.detection) if watched else {}
     subjects += [state.members.who[row].subject for row in onsets]
     if subjects or state.cases:
         judge_members(replace(bench, onsets=onsets), subjects, weighed)

@@ -58,16 +58,24 @@ def living(state: LineageState, image: str, detection: Detection) -> Whole:
 
 
 def share(state: LineageState, image: str, detection: Detection) -> Shared:
-    """Hold an image's living members against each other."""
+    """Hold an image's living members against each other, where distance is to count."""
     rows = living(state, image, detection)
     off = state.members.grid[rows][:, FAST : SLOW + 1].reshape(-1, 2 * SIZE)
+    if "distance" not in detection.detectors:
+        nothing = np.zeros_like(off)
+        return Shared(rows, off, nothing, nothing)
     return Shared(rows, off, *distance.shared(off))
 
 
 def weigh(state: LineageState, image: Image, shared: Shared, detection: Detection) -> Weighed:
     """Hold an image's living members against what is usual, siblings taken out."""
     rows, base = shared.rows, image.baseline
-    evidence, lasting = distance.evidence(shared.off, shared.up, shared.down, base.lasting_scale)
+    if "distance" in detection.detectors:
+        off, up, down = shared.off, shared.up, shared.down
+        evidence, lasting = distance.evidence(off, up, down, base.lasting_scale)
+    else:
+        evidence = _surprising(state.members.surprise[rows], shared.off[:, :SIZE])
+        lasting = np.zeros_like(evidence)
     if len(rows):
         odd = evidence.max(axis=1)
         if state.lessons.spans:
@@ -81,3 +89,12 @@ def weigh(state: LineageState, image: Image, shared: Shared, detection: Detectio
     if base.learned(detection.learn_blocks, detection.learn_container_blocks) >= 1.0:
         evidence[:, base.blocks < detection.learn_blocks] = 0.0
     return Weighed(rows, evidence)
+
+
+def _surprising(surprise: Array, off: Array) -> Array:
+    """The forest's evidence: how rare, said of the features that depart, by their share of the
+    largest departure. Shapes ``(members,)`` and ``(members, features)``.
+    """
+    far = distance.alarming(off)
+    most = far.max(axis=1, keepdims=True)
+    return np.asarray(surprise[:, None] * far / np.where(most > 0.0, most, 1.0))

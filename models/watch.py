@@ -28,6 +28,10 @@ from models.scale import Scale
 NEAR: Final = 2
 """Horizons of which the distance speaks; the slowest is the residual's alone."""
 _AT_ONCE: Final = 256
+_MANY: Final = 3
+_MANY_SHARE: Final = 0.25
+"""So many images, and such a share of all that are watched side by side, are an application that
+departs as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,8 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     size = next(iter(columns))[0]
     clean = [scale.measured(history) for history in histories]
     unit = scale.learned(clean)
-    seen = [unit.seen(rows[:, None])[:, at] for at, rows in enumerate(clean)]
-    distinct = _distinct(seen)
+    seen = as_seen(unit, clean)
+    distinct = uncopied(seen)
     offs = [follow(settled(1, size), seen[at][:, None])[1][:, 0] for at in distinct]
     known = Known(unit, residual.learned(np.concatenate(offs)))
     peaks: list[float] = []
@@ -79,7 +83,12 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     return Watch(known, start, Range(*each), line, accounts(len(histories)))
 
 
-def _distinct(seen: Sequence[Array]) -> list[int]:
+def as_seen(unit: Scale, histories: Sequence[Array]) -> list[Array]:
+    """Each member's history on the scale that its detectors see."""
+    return [unit.seen(scale.measured(rows)[:, None])[:, at] for at, rows in enumerate(histories)]
+
+
+def uncopied(seen: Sequence[Array]) -> list[int]:
     """A history handed over twice is no more history."""
     kept: list[int] = []
     for at, rows in enumerate(seen):
@@ -108,36 +117,61 @@ def evidence(unusual: Residual, off: Array, past: Array) -> Array:
 
 
 def judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
-    """Judge the next rows ``(rows, members, columns)``; a row of NaN alone is an absent member.
+    """Judge the next rows of one image; see :func:`judge_together`."""
+    return judge_together([watch], [rows])[0]
 
-    The watch moves on. Returns ``(rows, members)``: how far each row's evidence lies above
-    the line (negative: below; finite; an absent member's is the lowest) and whether it
-    alarms. What a row gets depends on it and the rows before it alone.
+
+def judge_together(watches: Sequence[Watch], rows: Sequence[Array]) -> list[tuple[Array, Flags]]:
+    """Judge the next rows of images that are watched side by side, each ``(rows, members,
+    columns)``; a row of NaN alone is an absent member, and an image may end before others.
+
+    The watches move on. Returns for each image ``(rows, members)``: how far each row's evidence
+    lies above the line (negative: below; finite; an absent member's is the lowest) and whether
+    it alarms. What a row gets depends on the rows of its time and before alone. Where many
+    images depart at once, the one farthest above its line calls for all.
 
     Raises: ShapeMismatch for other members or columns than were learned.
     """
-    if rows.shape[1:] != watch.known.scale.location.shape:
-        raise ShapeMismatch(
-            f"rows of {rows.shape[1:]} members and columns, {watch.known.scale.location.shape} "
-            "were learned"
-        )
-    margins, alarms = np.empty(rows.shape[:2]), np.zeros(rows.shape[:2], bool)
-    for start in range(0, len(rows), _AT_ONCE):
+    for watch, given in zip(watches, rows, strict=True):
+        if given.shape[1:] != watch.known.scale.location.shape:
+            raise ShapeMismatch(
+                f"rows of {given.shape[1:]} members and columns, "
+                f"{watch.known.scale.location.shape} were learned"
+            )
+    told = [(np.full(given.shape[:2], NOTHING), np.zeros(given.shape[:2], bool)) for given in rows]
+    longest = max(map(len, rows), default=0)
+    for start in range(0, longest, _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        margins[part], alarms[part] = _judge(watch, rows[part])
-    return margins, alarms
+        weighed = [_weighed(watch, given[part]) for watch, given in zip(watches, rows, strict=True)]
+        for row in range(min(_AT_ONCE, longest - start)):
+            now = [at for at, weights in enumerate(weighed) if row < len(weights)]
+            farthest = _farthest([(watches[at], weighed[at][row]) for at in now], len(watches))
+            for place, at in enumerate(now):
+                watch, (margins, alarms) = watches[at], told[at]
+                merged = farthest is not None and place != farthest
+                found, called = watch.line.judge(watch.accounts, weighed[at][row], merged=merged)
+                margins[start + row] = np.where(np.isnan(found), NOTHING, found)
+                alarms[start + row] = called
+    return told
 
 
-def _judge(watch: Watch, rows: Array) -> tuple[Array, Flags]:
+def _weighed(watch: Watch, rows: Array) -> Array:
+    """The evidence of each row and member, NaN where one is absent."""
     seen = watch.known.scale.seen(scale.measured(rows))
     watch.followed, off = follow(watch.followed, seen)
     watch.range, past = unseen.beyond(watch.range, seen)
-    told = evidence(watch.known.residual, off, past)
-    told[np.isnan(seen).all(axis=2)] = np.nan
-    alarms = np.zeros(told.shape, bool)
-    for row, side_by_side in enumerate(told):
-        told[row], alarms[row] = watch.line.judge(watch.accounts, side_by_side)
-    return np.where(np.isnan(told), NOTHING, told), alarms
+    weights = evidence(watch.known.residual, off, past)
+    weights[np.isnan(seen).all(axis=2)] = np.nan
+    return weights
+
+
+def _farthest(now: Sequence[tuple[Watch, Array]], images: int) -> int | None:
+    """Which image's ticket stands for all in this row; None: each opens its own."""
+    if images < _MANY:
+        return None
+    tops = [watch.line.departing(watch.accounts, weights) for watch, weights in now]
+    many = sum(top > 0.0 for top in tops) >= max(_MANY, _MANY_SHARE * images)
+    return tops.index(max(tops)) if many else None
 
 
 NOTHING: Final = -math.log(1e12)

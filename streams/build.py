@@ -33,7 +33,7 @@ from streams.meters import Meters
 from streams.permitted import heed
 from streams.policies import Gate, policy_of
 from streams.settings import Settings
-from streams.stores.baselines import HELD_BYTES, TABLE, rows_on
+from streams.stores.baselines import TABLE, rows_on
 from streams.stores.models import (
     ModelFollower,
     ModelStore,
@@ -201,6 +201,6 @@ def partitions_of(kafka: Kafka, topic: str) -> int:
 
 
 __all__ = [
-    "HELD_BYTES", "continuity_of", "delivery_of", "governor_app", "judge_app", "model_follower",
+    "continuity_of", "delivery_of", "governor_app", "judge_app", "model_follower",
     "partitions_of", "policy_of",
 ]  # fmt: skip  # a list to read across

@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from models.budget import Scope
-from models.detection import Detection
+from models.detection import DETECTORS, Detection, Detector
 from models.errors import ConfigurationError
 from models.settings import Kafka, given, read_file, tell_faults
 
@@ -87,6 +87,9 @@ class Worker(Table):
     """Among how many lineages (in one role each, hosts' pools too) a fleet's budget is split
     evenly: stated, so that a replay splits alike; `plimsoll baseline list` shows how many there
     are. Too many here makes for fewer alarms, too few for more."""
+    detectors: Annotated[tuple[Detector, ...], Field(min_length=1)] = DETECTORS
+    """What weighs magnitudes. Fewer cost less and find less; without ``distance`` siblings are
+    judged apart. Facts count, and what is normal is learned, whatever is left out."""
     metrics_port: Port = 0
     """Prometheus metrics on loopback; 0: none."""
 
@@ -95,7 +98,7 @@ class Worker(Table):
         """What the judge is told; replay, training and notebooks too."""
         return Detection(
             budget_alarms_per_day=self.alarms_per_day, budget_scope=self.budget_scope,
-            budget_lineages=self.budget_lineages,
+            budget_lineages=self.budget_lineages, detectors=self.detectors,
         )  # fmt: skip  # by subject
 
 

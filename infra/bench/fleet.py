@@ -21,7 +21,7 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.bench import parts
-from infra.bench.judge import Job, publish_forest
+from infra.bench.feed import publish_forest
 from models.contract import KIND_HEADER, PARTITIONER, Topics
 from models.features import MEASURED
 from models.records.codec import decode, encode
@@ -119,7 +119,7 @@ def line(
     """Ended afterwards; its logs stay in the directory. ``told`` are settings beside ours."""
     parts.create_topics(bootstrap, topics, PARTITIONS)
     producer = Producer({"bootstrap.servers": bootstrap})
-    publish_forest(Job(bootstrap, topics, directory, 0, 0, "binary"), producer)
+    publish_forest(producer, topics, directory)
     producer.flush()
     settings = {
         "KAFKA__BOOTSTRAP": bootstrap, "TOPIC_PREFIX": topics.prefix, "DATA_DIR": directory,

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from infra.bench import parts
-from infra.bench.judge import Job, publish_forest
+from infra.bench.feed import publish_forest
 from infra.bench.results import record
 from infra.kafka import KafkaServer
 from models.contract import KIND_HEADER, PARTITIONER, Topics, partition_of
@@ -167,7 +167,7 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     parts.create_topics(kafka.bootstrap, topics, PARTITIONS)
     parts.create_topic(kafka.bootstrap, changelog, PARTITIONS, CHANGELOG)
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
-    publish_forest(Job(kafka.bootstrap, topics, directory, 0, plan.samples, "binary"), producer)
+    publish_forest(producer, topics, directory)
     producer.flush()
     load, task = Load(plan, kafka.bootstrap, topics), progress.add_task(str(plan.images), total=4)
     rows = Rows(Kept(), pack, unpack, [topics.telemetry],

@@ -86,11 +86,11 @@ def evidence(off: Array, up: Array, down: Array, lasting_scale: Array) -> tuple[
     shift that stays counts there, in the unit of how much lasts in quiet times.
     """
     size = len(lasting_scale)
-    now = _alarming(excused(off[:, :size], up[:, :size], down[:, :size]))
-    lasting = _alarming(excused(off[:, size:], up[:, size:], down[:, size:]))
+    now = alarming(excused(off[:, :size], up[:, :size], down[:, :size]))
+    lasting = alarming(excused(off[:, size:], up[:, size:], down[:, size:]))
     return np.maximum(now, lasting / lasting_scale), lasting
 
 
-def _alarming(off: Array) -> Array:
+def alarming(off: Array) -> Array:
     """Only what points where a feature alarms."""
     return np.where(BOTH_WAYS, np.abs(off), np.maximum(off, 0.0))

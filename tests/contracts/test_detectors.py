@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from models.detectors import distance, residual, unseen
+from models.detectors import distance, nearest, residual, unseen
 from models.detectors.forest import Forest
 from models.features import NAMES, SIZE, Array
 from models.training import fit
@@ -40,6 +40,13 @@ def by_unseen(rows: Array) -> Array:
     return np.asarray(np.minimum(unseen.beyond(both, rows[None])[1][0], MOST))
 
 
+MEMORY = nearest.learned([QUIET], SIZE)
+
+
+def by_nearest(rows: Array) -> Array:
+    return np.asarray(np.exp(MEMORY.strangeness(np.clip(rows, -distance.MOST, distance.MOST))))
+
+
 MOST = distance.MOST / 0.35
 DETECTORS: dict[str, Callable[[Array], Array]] = {
     "forest": FOREST.surprise,
@@ -47,6 +54,7 @@ DETECTORS: dict[str, Callable[[Array], Array]] = {
     "farthest": lambda rows: distance.farthest(np.clip(rows, -distance.MOST, distance.MOST)),
     "residual": by_residual,
     "unseen": by_unseen,
+    "nearest": by_nearest,
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.detectors import unseen
 from models.errors import ShapeMismatch
 from models.features import Array
-from models.watch import NOTHING, judge, learn
+from models.watch import NOTHING, Watch, judge, judge_together, learn
 
 PER_ROW, MERGE = 1 / 1440, 60
 COLUMNS = 6
@@ -210,3 +210,35 @@ def test_what_a_sibling_has_shown_is_seen_while_learning(monkeypatch: pytest.Mon
     learn([quiet(100, 1), quiet(80, 2)], PER_ROW, MERGE)
     learn([quiet(100, 1)], PER_ROW, MERGE)
     assert rows_known == [80, 100, 180, 50, 100]
+
+
+def together(*images: Array) -> list[Array]:
+    """Alarms of images with a member each, side by side."""
+    watches: list[Watch] = [learn([HISTORIES[0]], PER_ROW, MERGE) for _ in images]
+    return [alarms for _, alarms in judge_together(watches, [image[:, None] for image in images])]
+
+
+def test_of_many_images_that_depart_at_once_the_farthest_calls_for_all() -> None:
+    """A fault of one service shows in all that call it: that is one incident, not five."""
+    hit = [struck(200, 0, by)[:, 0] for by in (30.0, 60.0, 20.0)]
+    one, worst, third = (alarms[195:210, 0] for alarms in together(*hit))
+    assert worst.any()
+    assert not one.any()
+    assert not third.any()
+
+
+def test_what_departs_with_few_others_or_at_another_time_calls_for_itself() -> None:
+    """Two at once may be chance."""
+    quiet_one = ROWS[:, 0]
+    few = together(struck(200, 0)[:, 0], struck(200, 0, 60.0)[:, 0], quiet_one)
+    assert [bool(alarms[195:210].any()) for alarms in few] == [True, True, False]
+    apart = together(*(struck(at, 0)[:, 0] for at in (150, 200, 250)))
+    for at, alarms in zip((150, 200, 250), apart, strict=True):
+        assert alarms[at : at + 4].any()
+
+
+def test_an_image_that_ends_earlier_leaves_the_others_as_they_are() -> None:
+    """Histories end when they end."""
+    ended = together(ROWS[:300, 0], struck(350, 0)[:, 0], ROWS[:, 1])
+    assert [len(alarms) for alarms in ended] == [300, 400, 400]
+    np.testing.assert_array_equal(ended[1][:, 0], together(struck(350, 0)[:, 0])[0][:, 0])
