@@ -35,9 +35,9 @@ from models.records.facts import Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Tick, written
 from models.state import LineageState, pack, unpack
-from streams.build import HELD_BYTES
 from streams.delivery.app import CHANGELOG
 from streams.delivery.late import Keeper
+from streams.stores.baselines import HELD_BYTES
 from streams.tables import Rows
 
 PARTITIONS: Final = 12

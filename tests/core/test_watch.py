@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.budget import Flags
 from models.detectors import unseen
 from models.errors import ShapeMismatch
 from models.features import Array
@@ -212,7 +213,7 @@ def test_what_a_sibling_has_shown_is_seen_while_learning(monkeypatch: pytest.Mon
     assert rows_known == [80, 100, 180, 50, 100]
 
 
-def together(*images: Array) -> list[Array]:
+def together(*images: Array) -> list[Flags]:
     """Alarms of images with a member each, side by side."""
     watches: list[Watch] = [learn([HISTORIES[0]], PER_ROW, MERGE) for _ in images]
     return [alarms for _, alarms in judge_together(watches, [image[:, None] for image in images])]
