@@ -187,6 +187,8 @@ def _images(state: LineageState, rows: Whole) -> list[str]:
 
 def usual(state: LineageState, rows: Whole) -> tuple[Array, Array]:
     """Centre and scale for each of these members. Shapes (rows, features)."""
+    if not len(rows):  # all that came was known already
+        return np.empty((0, SIZE)), np.empty((0, SIZE))
     members = state.members
     trust = members.trust(rows)[:, None]
     own = own_level(trust * members.grid[rows, LEVEL])
