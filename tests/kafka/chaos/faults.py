@@ -16,7 +16,6 @@ from tests.kafka.chaos.load import Load
 
 RECOVERY_S: Final = 180.0
 """A part that has not done by then what was there when the fault ended counts as hung."""
-JOINED_S: Final = 60.0
 FULL_S: Final = 40.0
 SAID_FULL: Final = {"archive": "the disk has room", "respond": "make room"}
 """What whoever is on call must read."""
@@ -124,7 +123,7 @@ def _joining(part: str) -> Callable[[Stage], None]:
     def strike(stage: Stage) -> None:
         stage.line.start(part)
         mark = stage.line.ends(part)
-        stage.line.until(lambda: stage.line.has_reached(part, mark), "joined", JOINED_S)
+        stage.line.until(lambda: stage.line.has_reached(part, mark), "joined", RECOVERY_S)
         time.sleep(3 * stage.chance.random())  # it leaves when it leaves
         stage.line.end(part, signal.SIGTERM, len(stage.line.processes[part]) - 1)
 
