@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-docker test bench bench-full burst chaos check constraints clean
+.PHONY: help setup demo demo-docker test fuzz bench bench-full burst chaos check constraints clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,6 +12,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& { echo $$p; break; }; done)
 PIP := $(PY) -m pip --disable-pip-version-check
 JSON ?=
+COUNT ?= 100000
+SEED ?= 0
+ONLY ?=
 TESTS ?=
 FAULTS ?= 50
 MESSAGES ?= 1000000
@@ -41,6 +44,10 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
 	@infra/with_servers.sh $(PY) -m pytest -n 2 --dist loadgroup $(TESTS)
+
+fuzz: setup ## hostile input for all that reads: make fuzz COUNT=1000000 (SEED=, ONLY=, JSON=1)
+	@$(PY) -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(JSON),--json)
 
 burst: setup ## a minute of twenty times the usual rate: where every sample went (real Kafka)
 	@$(PY) -m infra.bench.burst $(if $(AWAY),--away $(AWAY) --spool-mb 1)

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
 )
@@ -78,6 +79,15 @@ class SecuredKafka:
             "USERNAME": user, "PASSWORD": kafka.password, "CA_FILE": str(self.ca_file),
         }  # fmt: skip  # a table
         return {f"PLIMSOLL_KAFKA__{name}": value for name, value in told.items()}
+
+    def create(self, partitions: Mapping[str, int]) -> None:
+        """Compacted topics, made by the administrator."""
+        wanted = [
+            NewTopic(name, count, 1, config={"cleanup.policy": "compact"})
+            for name, count in partitions.items()
+        ]
+        for future in self._admin.create_topics(wanted).values():
+            future.result(_ASK_S)
 
     # ---- rights -------------------------------------------------------------------------------
 

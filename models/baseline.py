@@ -55,10 +55,13 @@ class Baseline:
     """One deviation for a container whose own level is known."""
     lasting_scale: Array = field(init=False, repr=False, compare=False)
     """One deviation of what lasts, in scales."""
+    most_blocks: float = field(init=False, repr=False, compare=False)
+    """Of the feature that is known best."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", self._scale())
         object.__setattr__(self, "lasting_scale", np.maximum(self.lasting / 3.0, 0.35))
+        object.__setattr__(self, "most_blocks", float(self.blocks.max(initial=0.0)))
 
     def _scale(self) -> Array:
         """Never less than the feature's relative noise (a feature that never moved borrows
@@ -70,8 +73,7 @@ class Baseline:
 
     def learned(self, blocks: int, container_blocks: int) -> float:
         """How much is known, 0 to 1, against what is asked for."""
-        seen = float(self.blocks.max(initial=0.0))
-        return min(1.0, seen / blocks, self.container_blocks / container_blocks)
+        return min(1.0, self.most_blocks / blocks, self.container_blocks / container_blocks)
 
     def inherited(self) -> Baseline:
         """What a new version starts from: its predecessor's as a first guess, trust anew."""
@@ -105,9 +107,9 @@ def pooled(means: Array, spreads: Array, lows: Array, highs: Array, levels: Arra
     location = _median(own)
     between = 1.4826 * _median(np.abs(means - location)) if len(means) > 1 else _zeros()
     return Block(
-        end_ns, _single(location), _single(_median(spreads)), _single(np.nan_to_num(between)),
+        end_ns, _single(location), _single(_median(spreads)), _single(known_or_0(between)),
         _single(_least(lows - levels)), _single(_most(highs - levels)),
-        _single(np.nan_to_num(_most(lasting))), len(means),
+        _single(known_or_0(_most(lasting))), len(means),
     )  # fmt: skip  # in the order of the class
 
 
@@ -116,10 +118,16 @@ def _single(values: Array) -> Array:
     return values.astype(np.float32).astype(np.float64)
 
 
+def known_or_0(values: Array) -> Array:
+    return np.where(np.isnan(values), 0.0, values)
+
+
 def _median(values: Array) -> Array:
     """Column medians that pass over NaN, silent where a column has nothing else."""
-    if not np.isnan(values).any():
-        return np.asarray(np.median(values, axis=0))
+    if not np.isnan(values).any():  # what np.median gives, in a fifth of its time
+        ordered, at = np.sort(values, axis=0), len(values) // 2
+        middle = ordered[at] if len(values) % 2 else (ordered[at - 1] + ordered[at]) / 2.0
+        return np.asarray(middle)
     empty = np.isnan(values).all(axis=0)
     middle = np.nanmedian(np.where(empty, 0.0, values), axis=0)
     return np.where(empty, np.nan, middle)
@@ -143,8 +151,9 @@ def fold(baseline: Baseline, block: Block) -> Baseline:
     known = given & (baseline.blocks > 0)
     new = given & ~known
     weight = np.maximum(1.0 / (baseline.blocks + 1.0), SLOWEST)
-    limit = np.where(baseline.blocks >= _STEADY, CLIP * np.nan_to_num(baseline.scale), np.inf)
-    moved = np.clip(np.where(known, block.location - baseline.location, 0.0), -limit, limit)
+    limit = np.where(baseline.blocks >= _STEADY, CLIP * known_or_0(baseline.scale), np.inf)
+    moved = np.where(known, block.location - baseline.location, 0.0)
+    moved = np.minimum(np.maximum(moved, -limit), limit)
     spread = np.where(new, 0.0, baseline.within**2 * (1 - weight))
     spread = np.sqrt(spread + weight * (block.within**2 + moved**2))
     return Baseline(

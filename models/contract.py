@@ -8,6 +8,7 @@ in a partition where its key does not belong.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,6 +153,7 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
+@functools.lru_cache(65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition in which a record of this key belongs."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

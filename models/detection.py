@@ -15,10 +15,6 @@ DETECTORS: Final[tuple[Detector, ...]] = ("distance", "onset", "forest")
 class Detection:
     """Times are event time; a *line* is in deviations (see models/detectors/distance.py)."""
 
-    detectors: tuple[Detector, ...] = DETECTORS
-    """What weighs magnitudes. Where all do, the distance carries, with what siblings do taken
-    out; the forest may double it, and an onset leans on it. Without the distance the forest's
-    surprise counts, where the container departs: cheaper, and it finds less."""
     budget_alarms_per_day: float = 1.0
     """False alarms that may be raised a day, of what ``budget_scope`` says; the line is put where
     the tail of an image's own quiet blocks says so (models/budget.py)."""
@@ -27,6 +23,10 @@ class Detection:
     container."""
     budget_lineages: int = 1
     """Among how many lineages a fleet's budget is split."""
+    detectors: tuple[Detector, ...] = DETECTORS
+    """What weighs magnitudes. Where all do, the distance carries, with what siblings do taken
+    out; the forest may double it, and an onset leans on it. Without the distance the forest's
+    surprise counts, where the container departs: cheaper, and it finds less."""
     line_least: float = 6.0
     """The line never lies nearer: below, heavy tails of ordinary load live."""
     line_most: float = 12.0

@@ -90,11 +90,21 @@ _SENT, _RECEIVED = INDEX["network_transmit_bytes_per_s"], INDEX["network_receive
 _SENT_PACKETS = INDEX["network_transmit_packets_per_s"]
 
 
+Places = list[int] | slice
+
+
 @functools.lru_cache(maxsize=256)
-def _places(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+def _places(names: tuple[str, ...]) -> tuple[Places, Places]:
     """Where in FEATURES, and where in a batch, the measured features are that it has."""
     pairs = [(INDEX[f.name], names.index(f.name)) for f in MEASURED if f.name in names]
-    return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+    return _in_one([ours for ours, _ in pairs]), _in_one([theirs for _, theirs in pairs])
+
+
+def _in_one(places: list[int]) -> Places:
+    """As a slice where they lie in one piece: no copy then."""
+    first = places[0] if places else 0
+    whole = places == list(range(first, first + len(places)))
+    return slice(first, first + len(places)) if whole else places
 
 
 def measured(samples: Samples) -> Array:
@@ -105,12 +115,11 @@ def measured(samples: Samples) -> Array:
     ours, theirs = _places(samples.features)
     values = np.full((len(NAMES), len(samples)), np.nan)
     values[ours] = samples.columns[theirs]
-    with np.errstate(invalid="ignore"):
-        values[~((values >= 0.0) & (values < 1e18))] = np.nan
-        sent, packets, received = values[_SENT], values[_SENT_PACKETS], values[_RECEIVED]
-        # Of next to nothing no ratio can be told; the constants calm those of little.
-        values[-2] = np.where(packets >= LEAST_PACKETS, (sent + 2_000.0) / (packets + 10.0), np.nan)
-        values[-1] = np.where(sent >= LEAST_SENT, (sent + 2_048.0) / (received + 2_048.0), np.nan)
+    np.putmask(values, ~((values >= 0.0) & (values < 1e18)), np.nan)
+    sent, packets, received = values[_SENT], values[_SENT_PACKETS], values[_RECEIVED]
+    # Of next to nothing no ratio can be told; the constants calm those of little.
+    values[-2] = np.where(packets >= LEAST_PACKETS, (sent + 2_000.0) / (packets + 10.0), np.nan)
+    values[-1] = np.where(sent >= LEAST_SENT, (sent + 2_048.0) / (received + 2_048.0), np.nan)
     return np.ascontiguousarray(values.T)
 
 

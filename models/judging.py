@@ -47,7 +47,7 @@ def judge_members(bench: Bench, subjects: list[str], weighed: dict[str, Weighed]
 
 def past_line(state: LineageState, image: Image, weighed: Weighed, *, surprised: bool) -> list[str]:
     """The members whose magnitudes need a closer look."""
-    peak = weighed.evidence.max(axis=1, initial=0.0)
+    peak = np.maximum.reduce(weighed.evidence, axis=1, initial=0.0)
     if surprised:
         peak = np.maximum(peak, np.minimum(state.members.surprise[weighed.rows], 2.0 * peak))
     rows = weighed.rows[peak >= image.line].tolist()

@@ -9,7 +9,7 @@ import numpy as np
 
 from models import onset, rhythm
 from models.allowance import daily
-from models.baseline import Block, fold, pooled
+from models.baseline import Block, fold, known_or_0, pooled
 from models.budget import allowed
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
@@ -59,7 +59,9 @@ def close_block(state: LineageState, detection: Detection) -> None:
         rows = _teachers(state, image, detection)
         _teach(state, image, rows, detection)
         onset.learn(state, image, rows, detection)
-        calm = [row for row in _rows_of(state, image) if not _involved(state, row)]
+        calm = _rows_of(state, image)
+        if state.cases:
+            calm = [row for row in calm if not _involved(state, row)]
         if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
             image.tail = image.tail.after(float(state.members.peak[calm].max()))
         share = allowed(daily(state, image, detection), length_s)
@@ -70,14 +72,16 @@ def close_block(state: LineageState, detection: Detection) -> None:
         image.lasting = np.zeros(SIZE)
     _close_facts(state, detection)
     grid = state.members.grid
-    grid[:, (SUM, SQUARES, COUNT)] = 0.0
+    for channel in (SUM, SQUARES, COUNT):
+        grid[:, channel] = 0.0
     grid[:, HIGH], grid[:, LOW] = -np.inf, np.inf
     state.members.peak[:] = 0.0
     state.block_ns = state.now_ns
 
 
 def _rows_of(state: LineageState, image: Image) -> list[int]:
-    return [row for row, member in enumerate(state.members.who) if member.image == image.name]
+    name = image.name
+    return [row for row, member in enumerate(state.members.who) if member.image == name]
 
 
 def _accused(state: LineageState, row: int) -> bool:
@@ -101,10 +105,10 @@ def _teachers(state: LineageState, image: Image, detection: Detection) -> Whole:
     new = image.baseline.blocks.max() < detection.settle_blocks
     age_s = (members.last_ns - members.since_ns) / 1e9
     near = np.where(new | (age_s < detection.settle_s), np.inf, ODD * image.line)
+    fit = (members.grid[:, COUNT].max(axis=1) >= 2) & (members.peak < near)
     return np.array([
-        row for row in _rows_of(state, image)
-        if members.grid[row, COUNT].max() >= 2
-        and members.peak[row] < near[row] and not _accused(state, row)
+        row for row in fit.nonzero()[0].tolist()
+        if members.who[row].image == image.name and not _accused(state, row)
         and members.who[row].subject not in state.lessons.barred
     ], np.int64)  # fmt: skip  # a condition a line
 
@@ -144,7 +148,7 @@ def _own_levels(state: LineageState, image: Image, rows: Whole, means: Array) ->
     members = state.members
     weight = np.maximum(1.0 / (members.taught[rows] + 1.0), _LEAST_LEVEL_WEIGHT)[:, None]
     together = np.where(np.isnan(means), 0.0, means - image.baseline.location)
-    step = np.nan_to_num(together - members.grid[rows, LEVEL])
+    step = known_or_0(together - members.grid[rows, LEVEL])
     members.grid[rows, LEVEL] += weight * np.where(np.isnan(means), 0.0, step)
     members.taught[rows] += 1.0
 

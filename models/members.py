@@ -19,6 +19,7 @@ Single = npt.NDArray[np.float32]
 
 LAST, LEVEL, FAST, SLOW = 0, 1, 2, 3
 SUM, SQUARES, HIGH, LOW, COUNT = 4, 5, 6, 7, 8
+_ALL: Final = slice(None)
 CHANNELS: Final = 9
 """Per container and feature: the last value; its own level above its image's; the recent
 and the lasting departure (in scales); and what the open block has summed up so far.
@@ -68,12 +69,13 @@ class Members:
 
     def met(self, members: Sequence[Member], at_ns: int) -> Whole:
         """The row of each member, new ones added, restarted ones reset. Shape (members,)."""
-        new = [member for member in members if member.subject not in self.rows]
+        places, who = self.rows, self.who
+        new = [member for member in members if member.subject not in places]
         if new:
             self._add(new, at_ns)
-        rows = [self.rows[member.subject] for member in members]
+        rows = [places[member.subject] for member in members]
         for row, member in zip(rows, members, strict=True):
-            known = self.who[row]
+            known = who[row]
             if known is not member:
                 if known.started_ns != member.started_ns or known.image != member.image:
                     self._restart(row, member, at_ns)
@@ -123,6 +125,7 @@ class Members:
         self.surprise = self.surprise[rows]
         self.followed, self.account = self.followed[rows], self.account[rows]
 
-    def trust(self) -> Array:
-        """How far a container's own level is known, 0 to 1. Shape (members,)."""
-        return np.asarray(self.taught / (self.taught + 2.0))
+    def trust(self, rows: Whole | slice = _ALL) -> Array:
+        """How far a container's own level is known, 0 to 1. Shape (members,), or (rows,)."""
+        taught = self.taught[rows]
+        return np.asarray(taught / (taught + 2.0))

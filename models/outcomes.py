@@ -65,6 +65,8 @@ def _answered(ledger: Ledger, incident: Incident, before: Act, outcome: Outcome)
     act = answered(before, outcome, ledger.now_ns)
     changed = act != before
     incident = with_act(incident, act)
+    if _done_after_all(incident, act):
+        incident = replace(incident, proposed=None)
     if changed and before.order.action in UNDOING:
         incident = _undoing_done(incident, act)
     calm = act.action in (Action.REDEPLOY, Action.STOP) and act.verified
@@ -75,6 +77,14 @@ def _answered(ledger: Ledger, incident: Incident, before: Act, outcome: Outcome)
         _note(ledger, incident, act)
     if outcome.status is Status.FAILED and before.answer is not Answer.DONE:
         try_again(ledger, incident, act, f"{act.order.action} failed: {outcome.detail}")
+
+
+def _done_after_all(incident: Incident, act: Act) -> bool:
+    """Whether what an operator was asked for, since it had failed, was done none the less:
+    approved then, it would be done twice.
+    """
+    done = act.answer is Answer.DONE and act.order.action not in UNDOING
+    return done and (act.order.action in CONTAINING or act.order.action is incident.proposed)
 
 
 def _undoing_done(incident: Incident, act: Act) -> Incident:

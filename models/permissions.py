@@ -26,13 +26,14 @@ MANAGE: Final[Operations] = ("Create", "Describe", "AlterConfigs")
 PARTS: Final[Mapping[str, str]] = {
     "collect": "`plimsoll collect`, on every host",
     "gather": "`plimsoll gather`",
-    "worker": "`plimsoll worker`",
+    "worker": "`plimsoll worker`, `rebuild`",
     "govern": "`plimsoll govern`",
     "respond": "`plimsoll respond`, on every host",
     "archive": "`plimsoll archive`",
     "topics": "who lays out the topics: `plimsoll topics`",
     "operate": "who says words: `plimsoll incident`, `explain`",
     "train": "who trains and tries models: `plimsoll train`, `models`, `replay`, `baseline`",
+    "teach": "who teaches baselines: `plimsoll baseline import` and `undo`",
     "follow": "whoever follows the alerts: `plimsoll alerts`, a SIEM",
 }
 """Who gets an identity of its own, and what runs under it."""
@@ -48,7 +49,7 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
     "worker": {READ: ("telemetry", "models"), WRITE: ("verdicts", "findings", "rejected")},
     "govern": {
         READ: ("findings", "control", "outcomes", "models"),
-        WRITE: ("orders", "alerts", "control-state", "evidence", "rejected"),
+        WRITE: ("orders", "alerts", "control-state", "evidence", "telemetry", "rejected"),
     },
     "respond": {READ: ("orders", "samples"), WRITE: ("outcomes",)},
     "archive": {
@@ -66,6 +67,7 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
         WRITE: ("control",),
     },
     "train": {READ: ("telemetry", "verdicts", "findings", "orders"), BOTH: ("models",)},
+    "teach": {READ: ("rejected",), WRITE: ("telemetry",)},
     "follow": {READ: ("alerts",)},
 }  # fmt: skip  # a table
 """The topics of each part, by what it may do with them."""
@@ -118,7 +120,7 @@ def _of_groups(part: str, names: Names) -> Iterable[Permission]:
     elif part == "govern":
         yield Permission("topic", f"{names.governor}-incidents-changelog", kept)
         yield Permission("group", names.governor, READ)
-    elif part == "train":
+    elif part in ("train", "teach"):
         yield Permission("topic", baselines, READ)
 
 

@@ -280,9 +280,7 @@ def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
     if not len(rows):
         return
     if surprise is not None:
-        state.members.surprise[rows] = remembered(
-            state.members.surprise[rows], surprise, taken.samples, bench.detection.fast_s
-        )
+        state.members.surprise[rows] = remembered(state.members.surprise[rows], surprise, taken)
     weighed: dict[str, Weighed] = {}
     subjects: list[str] = []
     for name, shared in taken.shared.items():

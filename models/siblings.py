@@ -51,7 +51,7 @@ def living(state: LineageState, image: str, detection: Detection) -> Whole:
     stale_ns = int(max(15.0, 5.0 * state.interval_s) * 1e9)
     awake = members.last_ns >= state.now_ns - stale_ns
     awake &= members.last_ns - members.since_ns >= young_ns(state, detection)
-    rows = np.flatnonzero(awake)
+    (rows,) = awake.nonzero()
     if len(state.images) == 1:
         return rows
     return np.array([row for row in rows.tolist() if members.who[row].image == image], np.int64)
@@ -60,7 +60,7 @@ def living(state: LineageState, image: str, detection: Detection) -> Whole:
 def share(state: LineageState, image: str, detection: Detection) -> Shared:
     """Hold an image's living members against each other, where distance is to count."""
     rows = living(state, image, detection)
-    off = state.members.grid[rows][:, FAST : SLOW + 1].reshape(-1, 2 * SIZE)
+    off = state.members.grid[rows, FAST : SLOW + 1].reshape(-1, 2 * SIZE)
     if "distance" not in detection.detectors:
         nothing = np.zeros_like(off)
         return Shared(rows, off, nothing, nothing)
@@ -77,15 +77,15 @@ def weigh(state: LineageState, image: Image, shared: Shared, detection: Detectio
         evidence = _surprising(state.members.surprise[rows], shared.off[:, :SIZE])
         lasting = np.zeros_like(evidence)
     if len(rows):
-        odd = evidence.max(axis=1)
+        odd = peak = np.maximum.reduce(evidence, axis=1)
         if state.lessons.spans:
             evidence = calmed(evidence, state.members.grid[rows, LAST], state.lessons)
-        peak = evidence.max(axis=1)
+            peak = np.maximum.reduce(evidence, axis=1)
         state.members.peak[rows] = np.maximum(state.members.peak[rows], peak)
-        calm = odd < ODD * image.line
-        if calm.any():
-            image.lasting = np.maximum(image.lasting, lasting[calm].max(axis=0))
-        image.load = max(image.load, float(peak.max()) / image.line)
+        calm = lasting[odd < ODD * image.line]
+        if len(calm):
+            image.lasting = np.maximum(image.lasting, np.maximum.reduce(calm, axis=0))
+        image.load = max(image.load, float(peak[peak.argmax()]) / image.line)
     if base.learned(detection.learn_blocks, detection.learn_container_blocks) >= 1.0:
         evidence[:, base.blocks < detection.learn_blocks] = 0.0
     return Weighed(rows, evidence)

@@ -23,7 +23,9 @@ def next_silence_ns(state: LineageState, detection: Detection) -> int:
         if case.silent and subject in state.members.rows:
             waiting[state.members.rows[subject]] = False
     last = state.members.last_ns[waiting]
-    return int(last.min()) + _limit_ns(state, detection) + 1 if len(last) else _NEVER_NS
+    if not len(last):
+        return _NEVER_NS
+    return int(last[last.argmin()]) + _limit_ns(state, detection) + 1
 
 
 def silent(state: LineageState, detection: Detection) -> list[str]:

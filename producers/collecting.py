@@ -12,6 +12,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from models.health import Pulse
 from models.records import encode
 from models.records.facts import Connection
 from models.records.frame import Frame
@@ -21,12 +22,19 @@ log = structlog.get_logger("collect")
 
 BREATH_S: Final = 0.2
 """How often the sink is served between two samples."""
+STANDS_S: Final = 60.0
+"""A poll that takes longer than this, and than five periods, is stuck."""
 
 
 class Sink(Protocol):
     def send(self, frame: Frame) -> None: ...
 
     def serve(self) -> None: ...
+
+    @property
+    def waits(self) -> str:
+        """Why frames do not get where they belong just now; empty when they do."""
+        ...
 
 
 def run(
@@ -35,6 +43,7 @@ def run(
     period_s: float,
     stop: threading.Event,
     rounds: int = 0,
+    pulse: Pulse | None = None,
 ) -> None:
     """Until ``stop``, or until so many polls have brought frames (0: without end).
 
@@ -47,6 +56,8 @@ def run(
         frames = source.poll()
         for frame in frames:
             sink.send(frame)
+        if pulse is not None:
+            pulse.beat(sink.waits)
         if frames and rounds:
             rounds -= 1
             if rounds == 0:
@@ -88,6 +99,10 @@ class Printer:
 
     def serve(self) -> None:
         """Nothing waits."""
+
+    @property
+    def waits(self) -> str:
+        return ""
 
     def _table(self, frame: Frame) -> Table:
         table = Table(box=None, pad_edge=False)

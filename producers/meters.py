@@ -6,9 +6,13 @@ is in a log line or in a record.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from models.health import State
+from producers.serving import serve
 
 PREFIX: Final = "plimsoll_gather"
 
@@ -29,6 +33,15 @@ class GatherMeters:
         self.silent = self._gauge("silent_hosts", "Hosts without a frame for too long")
         self.held = self._gauge("held_records", "Samples and observations awaiting inventory")
         self.undelivered = self._gauge("undelivered_bytes", "Made, not yet confirmed by Kafka")
+        self.lag = self._gauge("lag_records", "Frames in our partitions, not read yet")
+        self.commit_age_s = self._gauge(
+            "commit_age_seconds", "Since the last commit, while what was read waits for one"
+        )
+        self.taken_s = Histogram(
+            f"{PREFIX}_sample_to_gather_seconds", "From a frame's time until it is taken in",
+            buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+            registry=self.registry,
+        )  # fmt: skip  # by subject
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", about, labels, registry=self.registry)
@@ -36,10 +49,9 @@ class GatherMeters:
     def _gauge(self, name: str, about: str) -> Gauge:
         return Gauge(f"{PREFIX}_{name}", about, registry=self.registry)
 
-    def serve(self, port: int) -> None:
-        """Prometheus' page on loopback; port 0 serves nothing."""
-        if port:
-            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+    def serve(self, port: int, state: Callable[[], State] = State) -> None:
+        """Prometheus' page, /healthz and /readyz on loopback; port 0 serves nothing."""
+        serve(port, self.registry, state)
 
     def read(self, name: str, **labels: str) -> float:
         """A counter's value now; 0 when it never moved."""

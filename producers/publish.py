@@ -16,14 +16,16 @@ from typing import Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from models.contract import Topics
+from models.health import State
 from models.permissions import refused
 from models.records import encode
 from models.records.frame import Frame
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
 from producers.pace import Every
+from producers.serving import serve
 from producers.settings import Settings
 from producers.spool import Spool, Spooled
 
@@ -59,10 +61,16 @@ class PublishMeters:
         self.spool_age_s = Gauge("plimsoll_collect_spool_age_seconds", "Age of the oldest one",
                                  registry=self.registry)  # fmt: skip  # two lines
 
-    def serve(self, port: int) -> None:
-        """Prometheus' page on loopback; port 0 serves nothing."""
-        if port:
-            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        self.waiting = Gauge("plimsoll_collect_waiting_frames", "Not confirmed by Kafka yet",
+                             registry=self.registry)  # fmt: skip  # two lines
+        self.confirmed_s = Histogram(
+            "plimsoll_collect_confirmed_seconds", "From handing a frame over until Kafka has it",
+            buckets=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0), registry=self.registry,
+        )  # fmt: skip  # by subject
+
+    def serve(self, port: int, state: Callable[[], State] = State) -> None:
+        """Prometheus' page, /healthz and /readyz on loopback; port 0 serves nothing."""
+        serve(port, self.registry, state)
 
 
 @dataclass(slots=True)
@@ -150,6 +158,11 @@ class Publisher:
         return len(self._spool) - len(self._delivered)
 
     @property
+    def waits(self) -> str:
+        """Why frames do not get to Kafka just now; empty when they do."""
+        return f"Kafka is away, {self._spooled} frames wait on disk" if self._away else ""
+
+    @property
     def away(self) -> bool:
         """Whether frames go to disk, because Kafka is away or the disk is not empty yet."""
         return self._away
@@ -201,6 +214,7 @@ class Publisher:
         if error is None:
             del self._flying[number]
             self._meters.sent.inc()
+            self._meters.confirmed_s.observe((time.monotonic_ns() - flying.given_ns) / NS)
         elif error.code() in _NEVER:
             del self._flying[number]
             self._give_up([flying.frame.lost], "refused", error.str())
@@ -335,6 +349,7 @@ class Publisher:
         return {"bootstrap": self._settings.kafka.bootstrap, "problem": self._problem or "silence"}
 
     def _report(self) -> None:
+        self._meters.waiting.set(self.waiting)
         self._meters.spooled.set(self._spooled)
         self._meters.spooled_bytes.set(self._spool.size_bytes)
         age_s = self._age_s() if self._spooled else 0.0

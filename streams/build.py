@@ -65,7 +65,9 @@ def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> f
             outbox, topics.rejected, by="worker",
             counted=lambda fault: meters.rejected.labels(fault).inc(),
         )  # fmt: skip  # one line a thought
-        return judge.Judge(rows, cores.current, outbox, rejects, topics, partitions, meters, opened)
+        return judge.Judge(
+            rows, cores.current, outbox, rejects, topics, partitions, meters, opened, clock
+        )
 
     judge.attach(app, judge_of, topics.telemetry)
     return app
@@ -84,6 +86,7 @@ def governor_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -
         rehearsal_follower(settings, trust, gate.hear).begin()
         gate.at(clock())  # says at once what holds
     app = make_app(settings.governor.group, delivery_of(settings, settings.governor))
+    continuity_of(app).counted_by(meters.gaps.inc)
     table = make_table(app, "incidents", partitions_of(settings.kafka, topics.findings))
     packer = Packer()
     rows = Rows(

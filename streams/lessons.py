@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from models.admission import Opened
-from models.contract import KIND_HEADER, PARTITIONER, Topics
+from models.contract import KIND_HEADER, PARTITIONER, READER, Topics
 from models.errors import (
     BrokerUnreachable,
     ConfigurationError,
@@ -70,9 +70,7 @@ class Teacher:
         self._producer = Producer(
             {**config, "acks": "all", "enable.idempotence": True, "partitioner": PARTITIONER}
         )
-        self._rejected = Consumer(
-            {**config, "group.id": "plimsoll-teacher", "enable.auto.commit": False}
-        )
+        self._rejected = Consumer({**config, "group.id": READER, "enable.auto.commit": False})
 
     def say(self, lesson: Lesson) -> None:
         """Write it into its group's log. Raises: BrokerUnreachable when that failed."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Final, Literal, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from models.health import State
 from models.settings import SECRET_NAMES
+from streams.delivery.figures import Figures
+from streams.serving import serve
 
 MASKED: Final = "***"
 
@@ -97,6 +101,24 @@ class Meters:
         self.groups = Gauge(
             "plimsoll_groups", "Lineages and roles held by this worker", registry=self.registry
         )
+        self.lag = self._gauge("lag_records", "Records not acknowledged yet, by topic", "topic")
+        self.commit_age_s = self._gauge(
+            "commit_age_seconds", "How long acknowledged events have waited for a commit"
+        )
+        self.queued = self._gauge("queued_records", "Taken from the log, not acknowledged yet")
+        self.owed = self._gauge("owed_records", "Sent, not confirmed by the broker yet")
+        self.recovery_s = Histogram(
+            "plimsoll_recovery_seconds",
+            "From a start or rebalance until events are taken again, to the second",
+            buckets=(1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+            registry=self.registry,
+        )
+        self.judged_s = Histogram(
+            "plimsoll_sample_to_verdict_seconds",
+            "From a batch's newest sample until its verdicts are handed over",
+            buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+            registry=self.registry,
+        )
         self.answered_s = Histogram(
             "plimsoll_order_to_verified_seconds",
             "From an order's arrival at the responder to the end of its verification",
@@ -107,10 +129,20 @@ class Meters:
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"plimsoll_{name}", about, labels, registry=self.registry)
 
-    def serve(self, port: int) -> None:
-        """Prometheus' page on loopback; port 0 serves nothing."""
-        if port:
-            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(f"plimsoll_{name}", about, labels, registry=self.registry)
+
+    def took(self, figures: Figures) -> None:
+        """What an app says of itself, once a second."""
+        for topic, behind in figures.lag.items():
+            self.lag.labels(topic).set(behind)
+        self.commit_age_s.set(figures.commit_age_s)
+        self.queued.set(figures.queued)
+        self.owed.set(figures.owed)
+
+    def serve(self, port: int, state: Callable[[], State] = State) -> None:
+        """Prometheus' page, /healthz and /readyz on loopback; port 0 serves nothing."""
+        serve(port, self.registry, state)
 
     def read(self, name: str, **labels: str) -> float:
         """A counter's value now, 0 when it never moved; for tests and ``--json``."""

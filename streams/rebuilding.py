@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, Produc
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from models.contract import PARTITIONER, Topics
+from models.contract import PARTITIONER, READER, Topics
 from models.errors import BrokerUnreachable, ConfigurationError
 from models.pipeline import Core
 from models.replay import Recorded, Replay
@@ -188,7 +188,7 @@ class Rebuilding:
             )
 
     def _changelog_partitions(self) -> int:
-        reader = Consumer({**self._kafka.librdkafka(), "group.id": "plimsoll-reader"})
+        reader = Consumer({**self._kafka.librdkafka(), "group.id": READER})
         try:
             found = reader.list_topics(timeout=_ASK_S).topics.get(self._changelog)
         except KafkaException as problem:

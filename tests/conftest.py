@@ -15,7 +15,7 @@ LANES = {"docker": "docker", "scenarios": "docker", "telemetry": "docker", "kafk
 """Folders whose tests share a server: where several processes share the work, one runs all of a
 lane, one after another. Elsewhere a file's tests share what they have warmed up."""
 
-pytest_plugins = ["tests.fixtures_docker", "tests.fixtures_kafka"]
+pytest_plugins = ["tests.fixtures_docker", "tests.fixtures_kafka", "tests.fixtures_secured"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,7 +66,8 @@ class Came:
 
     ``missed_frames`` are those that gather told the judge to be missing: those refused, whose
     number the frames after them bring, and those in dead letters. ``peak_mb`` is the most that
-    each process held, ``behind`` the most records that the judge had yet to read.
+    each process held, ``behind`` the most records that the judge had yet to read. ``times`` is
+    what the burst came to: a machine that is too busy sends it late, and over a longer time.
     """
 
     sent: int
@@ -77,6 +78,7 @@ class Came:
     refused_frames: int
     missed_frames: int
     samples_per_s: float
+    times: float
     drained_s: float
     behind: int
     peak_mb: dict[str, int]
@@ -130,10 +132,11 @@ def _behind(stack: ExitStack, server: KafkaServer, group: str, topic: str) -> pa
 
 def _came(fleet: Bursting, *, judged: int, dead: int, burst_s: float, **others: Any) -> Came:
     sent, refused = fleet.frames * CONTAINERS, fleet.refused * CONTAINERS
+    per_s = fleet.burst * CONTAINERS / burst_s
     return Came(
         sent=sent, judged=judged, dead=dead, refused=refused, lost=sent - judged - dead - refused,
-        refused_frames=fleet.refused, samples_per_s=round(fleet.burst * CONTAINERS / burst_s),
-        **others,
+        refused_frames=fleet.refused, samples_per_s=round(per_s),
+        times=round(per_s / (len(fleet.hosts) * CONTAINERS * fleet.usual_hz), 1), **others,
     )  # fmt: skip  # one line a thought
 
 
@@ -154,6 +157,7 @@ class Bursting:
             )
             for host, meters in zip(self.hosts, self.meters, strict=True)
         ]  # fmt: skip  # one line a thought
+        self.usual_hz = told.usual_hz
         self.frames = self.burst = 0
 
     def send(self, seconds: float, rate_hz: float, misdated: int = 0) -> float:

@@ -110,6 +110,7 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=20.0)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     console = Console(stderr=True)
     mixes: list[dict[str, Any]] = []
     limits: list[dict[str, Any]] = []

@@ -70,6 +70,7 @@ def main() -> None:
     asked.add_argument("--period", type=float, default=5.0)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     with (
         tempfile.TemporaryDirectory(prefix="plimsoll-host-") as made,
         KafkaServer(Path(made) / "kafka") as kafka,

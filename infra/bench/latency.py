@@ -80,6 +80,7 @@ def main() -> None:
     asked.add_argument("--seconds", type=float, default=120.0)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     with (
         tempfile.TemporaryDirectory(prefix="plimsoll-latency-") as made,
         KafkaServer(Path(made) / "kafka") as kafka,

@@ -25,6 +25,11 @@ _TICK_HZ: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
+def stoppable() -> None:
+    """Let SIGTERM end a benchmark as an error would: what it started is taken down."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 @contextmanager
 def part(
     name: str, settings: Mapping[str, Any], log: Path, *flags: str

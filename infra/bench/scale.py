@@ -34,10 +34,10 @@ from models.records.codec import encode
 from models.records.facts import Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Tick, written
-from models.state import LineageState, pack, unpack
-from streams.build import HELD_BYTES
+from models.state import LineageState
 from streams.delivery.app import CHANGELOG
 from streams.delivery.late import Keeper
+from streams.stores.baselines import rows_on
 from streams.tables import Rows
 
 PARTITIONS: Final = 12
@@ -170,8 +170,7 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     publish_forest(producer, topics, directory)
     producer.flush()
     load, task = Load(plan, kafka.bootstrap, topics), progress.add_task(str(plan.images), total=4)
-    rows = Rows(Kept(), pack, unpack, [topics.telemetry],
-                due=lambda state: state.due_ns, held_bytes=HELD_BYTES)  # fmt: skip  # two lines
+    rows = rows_on(Kept(), topics)
     load.known(changelog, rows)
     progress.advance(task)
     load.strange(plan.images - 1)
@@ -286,6 +285,7 @@ def main() -> None:
     asked.add_argument("--containers", type=int, default=1)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     console = Console(stderr=True)
     found = []
     with (

@@ -17,6 +17,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from infra.bench import parts
 from infra.bench.fleet import CONTAINERS, Fleet, line
 from infra.bench.latency import half_load, lived, settled
 from infra.bench.results import record
@@ -60,6 +61,7 @@ def main() -> None:
     asked.add_argument("--hosts", type=int, default=0, help="0: as many as make half a load")
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
+    parts.stoppable()
     console = Console(stderr=True)
     windows: list[dict[str, Any]] = []
     with (

@@ -24,7 +24,7 @@ share, in whatever feature, widens the scale of all so much.
 
 def departures(seen: Array, location: Array, scale: Array) -> Array:
     """Signed deviations, bounded. All shapes broadcast; NaN in gives NaN out."""
-    return np.asarray(np.clip((seen - location) / scale, -MOST, MOST))
+    return np.asarray(np.minimum(np.maximum((seen - location) / scale, -MOST), MOST))
 
 
 BREADTHS: Final = (2, 5, 8)
@@ -60,9 +60,11 @@ def shared(off: Array) -> tuple[Array, Array]:
     ways = np.concatenate([off, -off], axis=1)
     np.maximum(ways, 0.0, out=ways)
     middle = (len(off) - 2) // 2
-    ordered = np.partition(ways, (middle, middle + 1), axis=0)
+    ordered = np.ascontiguousarray(ways.T)
+    ordered.sort(axis=1)  # column by column, which is several times as fast as all at once
+    lower, upper = ordered[:, middle], ordered[:, middle + 1]
     # Without a container that is itself in the lower part, the next one is the median.
-    others = np.where(ways <= ordered[middle], ordered[middle + 1], ordered[middle])
+    others = np.where(ways <= lower, upper, lower)
     return others[:, : off.shape[1]], others[:, off.shape[1] :]
 
 
@@ -73,7 +75,7 @@ def excused(off: Array, up: Array, down: Array) -> Array:
     array([ 1. , -1.5])
     """
     above, below = np.maximum(off - up, 0.0), np.maximum(-off - down, 0.0)
-    load = up.max(axis=-1, keepdims=True, initial=0.0)
+    load = np.maximum.reduce(up, axis=-1, keepdims=True, initial=0.0)
     return np.asarray((above - below) / (1.0 + WIDENING * load))
 
 
@@ -85,9 +87,9 @@ def evidence(off: Array, up: Array, down: Array, lasting_scale: Array) -> tuple[
     The fast horizon sees spikes and steps. The slow one averages noise away, so a small
     shift that stays counts there, in the unit of how much lasts in quiet times.
     """
-    size = len(lasting_scale)
-    now = alarming(excused(off[:, :size], up[:, :size], down[:, :size]))
-    lasting = alarming(excused(off[:, size:], up[:, size:], down[:, size:]))
+    horizons = (-1, 2, len(lasting_scale))
+    alone = alarming(excused(off.reshape(horizons), up.reshape(horizons), down.reshape(horizons)))
+    now, lasting = alone[:, 0], alone[:, 1]
     return np.maximum(now, lasting / lasting_scale), lasting
 
 

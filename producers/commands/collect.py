@@ -29,7 +29,8 @@ def command(
         bool, typer.Option("--json", help="Print frames as JSON lines (with --dry-run).")
     ] = False,
     metrics_port: Annotated[
-        int, typer.Option(help="Serve Prometheus' page on this port of loopback; 0: none.")
+        int,
+        typer.Option(help="Serve metrics, /healthz and /readyz on this port of loopback; 0: none."),
     ] = 0,
 ) -> None:
     """Watch this host and write a frame an interval to plimsoll.samples.
@@ -40,7 +41,8 @@ def command(
     for and what that costs. While Kafka is away, frames wait on disk. Ends
     on SIGTERM.
     """
-    from producers.collecting import Printer, run
+    from models.health import Pulse
+    from producers.collecting import STANDS_S, Printer, run
     from producers.publish import Publisher, PublishMeters
     from producers.settings import load
     from producers.sources import load as load_source
@@ -63,10 +65,11 @@ def command(
             run(found, printer, period_s, stop, rounds)
             return
         meters = PublishMeters()
-        meters.serve(metrics_port)
+        pulse = Pulse(time.monotonic, STANDS_S + 5 * period_s)
+        meters.serve(metrics_port, pulse.state)
         publisher = Publisher(settings, time.time_ns, meters)
         try:
-            run(found, publisher, period_s, stop, rounds)
+            run(found, publisher, period_s, stop, rounds, pulse)
         finally:
             publisher.close()
     finally:

@@ -21,7 +21,8 @@ def command(
         float | None, typer.Option(help="Seconds between two ticks to every partition.")
     ] = None,
     metrics_port: Annotated[
-        int, typer.Option(help="Serve Prometheus' page on this port of loopback; 0: none.")
+        int,
+        typer.Option(help="Serve metrics, /healthz and /readyz on this port of loopback; 0: none."),
     ] = 0,
 ) -> None:
     """Regroup all hosts' frames into batches per image.
@@ -38,10 +39,11 @@ def command(
     flags: dict[str, Any] = {"gather": {"group": group, "clock": clock, "tick_s": tick_s}}
     settings = load(**flags)
     meters = GatherMeters()
-    meters.serve(metrics_port)
+    gather = Gather(
+        settings, LogClock() if settings.gather.clock == "log" else time.time_ns, meters
+    )
+    meters.serve(metrics_port, gather.pulse.state)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Gather(settings, LogClock() if settings.gather.clock == "log" else time.time_ns, meters).run(
-        stop
-    )
+    gather.run(stop)

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.contract import ONLY_PARTITION, Topics, partition_of
 from models.errors import ConfigurationError, MalformedRecord
+from models.health import Pulse
 from models.permissions import Operation
 from models.records import encode
 from models.records.facts import Coverage
@@ -39,6 +40,8 @@ FRAMES_AT_ONCE: Final = 500
 IDLE_S: Final = 0.05
 COMMIT_S: Final = 0.5
 FLUSH_S: Final = 10.0
+STANDS_S: Final = 60.0
+"""A round takes a moment; one that takes longer than this is stuck."""
 log = structlog.get_logger("gather")
 
 
@@ -72,7 +75,9 @@ class Gather:
         self._paused = False
         self._waiting_since_s: float | None = None
         self._hosts_before = 0
-        self._committed_s = 0.0
+        self._committed_s = self._advanced_s = time.monotonic()
+        self._joined = False
+        self.pulse = Pulse(time.monotonic, STANDS_S)
         self._stop = threading.Event()
         self._consumer: Consumer
         self._registry: Registry
@@ -132,6 +137,13 @@ class Gather:
         self._outbox.poll()
         self._ease()
         self._commit()
+        self.pulse.beat(self._waits())
+
+    def _waits(self) -> str:
+        """Why nothing is regrouped just now; empty where work is done, if there is any."""
+        if self._outbox.silent:
+            return "Kafka is away"
+        return "" if self._joined else "its group shares out the partitions"
 
     # ---- taking in --------------------------------------------------------------------
 
@@ -179,6 +191,7 @@ class Gather:
         self._regroup.add(frame, now_ns, lot)
         for fact in heard.facts:
             self._report(frame.scope, frame.host, frame.pool, now_ns, fact)
+        self.meters.taken_s.observe(max(now_ns - frame.at_ns, 0) / NS)
         self.meters.frames.inc()
         self.meters.samples.inc(len(frame.samples))
         if self._waiting_since_s is None:
@@ -291,6 +304,16 @@ class Gather:
                 horizon_ns = min(horizon_ns, self._heard_ns.get(partition, now_ns))
         return horizon_ns
 
+    def _behind(self) -> int:
+        """Frames of our partitions that we have not read."""
+        parts = [TopicPartition(self.topics.samples, at) for at in self.owned]
+        ends = (self._consumer.get_watermark_offsets(part, cached=True)[1] for part in parts)
+        positions = self._consumer.position(parts) if parts else []
+        behind = (
+            end - at.offset for end, at in zip(ends, positions, strict=True) if at.offset >= 0
+        )
+        return sum(max(one, 0) for one in behind)
+
     def _tick(self, at_ns: int) -> None:
         self._send_all()
         value = encode(Tick(at_ns))
@@ -315,6 +338,10 @@ class Gather:
             for (topic, partition), offset in self._ledger.advance().items()
             if partition in self.owned
         ]
+        if offsets or not self._ledger.waiting():
+            self._advanced_s = now_s
+        self.meters.commit_age_s.set(now_s - self._advanced_s)
+        self.meters.lag.set(self._behind())
         if not offsets:
             return
         try:
@@ -350,6 +377,7 @@ class Gather:
     # ---- partitions come and go -------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._joined = True
         self.owned |= {part.partition for part in partitions}
         self._ticker.on_duty = ONLY_PARTITION in self.owned
         now_ns = self._clock()

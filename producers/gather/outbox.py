@@ -45,6 +45,11 @@ class Outbox:
         return self.undelivered_bytes > MOST_UNDELIVERED_BYTES
 
     @property
+    def silent(self) -> bool:
+        """Whether no broker answers."""
+        return self._silent
+
+    @property
     def relieved(self) -> bool:
         return self.undelivered_bytes <= RESUMED_BYTES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -44,6 +45,8 @@ class Judge:
     partitions: int
     meters: Meters
     opened: Opened = nobody
+    clock: Callable[[], int] = time.time_ns
+    """For the latency meter alone: what is decided never depends on it."""
 
     async def take(self, events: list[Any]) -> None:
         """Judge a batch of events in their order; returns with all outputs handed over and
@@ -126,11 +129,13 @@ class Judge:
             self.rows.keep(event, group, state, event.message.offset)
 
     def _count(self, due: list[Incoming]) -> None:
+        now_ns = self.clock()
         for incoming in due:
             record = incoming.arrival.record
             self.meters.records.labels(KIND_OF[type(record)]).inc()
             if isinstance(record, Batch):
                 self.meters.samples.inc(len(record.samples))
+                self.meters.judged_s.observe(max(now_ns - record.at_ns, 0) / 1e9)
             elif isinstance(record, Lesson):
                 log.info("taught", lesson=record.uid, what=record.what, group=record.group,
                          by=record.by, because=record.because)  # fmt: skip  # one line of fields

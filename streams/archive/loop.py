@@ -12,6 +12,7 @@ import structlog
 
 from models.contract import Topics
 from models.errors import ArchiveUnusable
+from models.health import Pulse
 from streams.archive.compaction import compacted
 from streams.archive.layout import Archive
 from streams.archive.lot import Lot
@@ -21,6 +22,8 @@ from streams.meters import ArchiveMeters
 from streams.settings import Settings
 
 POLL_S: Final = 0.2
+STANDS_S: Final = 120.0
+"""A round takes a moment, putting days together longer; after this it is stuck."""
 FIRST_LOT_S: Final = 10.0
 """How long the first lot after a start lasts; each that follows lasts twice as long."""
 TIDY_S: Final = 3_600.0
@@ -47,6 +50,7 @@ class Archiver:
         self._look_at_s = 0.0
         self._strange = (0, "")
         self._cluster = ""
+        self.pulse = Pulse(time.monotonic, STANDS_S)
         self._lot: Lot
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -75,6 +79,10 @@ class Archiver:
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + TIDY_S
             self._tidy(stop)
+        waited_s = time.monotonic() - self._lot_since_s if self._lot.records else 0.0
+        self._meters.commit_age_s.set(waited_s)
+        self._meters.queued.set(self._lot.records)
+        self.pulse.beat(self._reader.waits)
 
     def _take(self, entry: Entry, missing: Missing | None) -> None:
         if not self._lot.records:

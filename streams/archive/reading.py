@@ -64,6 +64,7 @@ class LogReader:
         self._lost: dict[Place, str] = {}
         self._assigned: set[Place] = set()
         self._look_at_s = 0.0
+        self._reachable = True
         self._consumer = Consumer(
             {
                 **kafka.librdkafka(),
@@ -113,6 +114,11 @@ class LogReader:
             low, high = self._consumer.get_watermark_offsets(part, cached=True)
             behind[topic] += max(high - self._next.get((topic, partition), max(low, 0)), 0)
         return behind
+
+    @property
+    def waits(self) -> str:
+        """Why nothing can be read just now; empty when it can."""
+        return "" if self._reachable else "Kafka does not answer"
 
     def close(self) -> None:
         self._consumer.close()
@@ -177,7 +183,9 @@ class LogReader:
             return
         try:
             self._assign(self._consumer.list_topics(timeout=ASK_S))
+            self._reachable = True
         except KafkaException as problem:
+            self._reachable = False
             log.warning("kafka unreachable", why=str(problem), todo="check the brokers")
             self._look_at_s = time.monotonic() + AGAIN_S
 

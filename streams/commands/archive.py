@@ -34,10 +34,11 @@ def command(
     settings = load(archive_dir=directory, archive={"lot_s": lot_s})
     bound(part="archive")
     meters = ArchiveMeters()
-    meters.serve(settings.archive.metrics_port)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     may = permitted(settings.kafka, permissions("archive", names_of(settings)))
     with may, Archive(settings.archive_dir) as archive:
-        Archiver(settings, archive, meters, time.time_ns).run(stopping)
+        archiver = Archiver(settings, archive, meters, time.time_ns)
+        meters.serve(settings.archive.metrics_port, archiver.pulse.state)
+        archiver.run(stopping)

@@ -33,7 +33,7 @@ def command(
     """
     from models.permissions import permissions
     from streams.build import governor_app, policy_of
-    from streams.delivery.app import run
+    from streams.delivery.app import Vital, run
     from streams.keys import Signer
     from streams.meters import Meters, bound
     from streams.permitted import names_of, permitted
@@ -54,6 +54,8 @@ def command(
         return
     bound(part="govern")
     meters = Meters()
-    meters.serve(settings.governor.metrics_port)
+    vital = Vital(meters.took, meters.recovery_s.observe)
+    meters.serve(settings.governor.metrics_port, vital.state)
     with permitted(settings.kafka, permissions("govern", names_of(settings))):
-        run(governor_app(settings, meters, time.time_ns), patience_s=settings.governor.stuck_s)
+        app = governor_app(settings, meters, time.time_ns)
+        run(app, patience_s=settings.governor.stuck_s, vital=vital)

@@ -37,11 +37,12 @@ def command(
     settings = load(responder={"platform": platform, "host": host})
     bound(part="respond")
     meters = Meters()
-    meters.serve(settings.responder.metrics_port)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    runner(settings, meters, stopping).run()
+    made = runner(settings, meters, stopping)
+    meters.serve(settings.responder.metrics_port, made.pulse.state)
+    made.run()
 
 
 def runner(settings: Settings, meters: object, stopping: threading.Event) -> Runner:

@@ -20,7 +20,7 @@ def command(
     """
     from models.permissions import permissions
     from streams.build import judge_app
-    from streams.delivery.app import run
+    from streams.delivery.app import Vital, run
     from streams.meters import Meters, bound
     from streams.permitted import names_of, permitted
     from streams.settings import load
@@ -28,6 +28,8 @@ def command(
     settings = load(worker={"group": group})
     bound(part="worker")
     meters = Meters()
-    meters.serve(settings.worker.metrics_port)
+    vital = Vital(meters.took, meters.recovery_s.observe)
+    meters.serve(settings.worker.metrics_port, vital.state)
     with permitted(settings.kafka, permissions("worker", names_of(settings))):
-        run(judge_app(settings, meters, time.time_ns), patience_s=settings.worker.stuck_s)
+        app = judge_app(settings, meters, time.time_ns)
+        run(app, patience_s=settings.worker.stuck_s, vital=vital)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
 
@@ -11,14 +11,16 @@ import faust
 from faust.sensors import Monitor
 
 from models.errors import ConfigurationError
+from models.health import State
 from streams.delivery.agent import StrictAgent
 from streams.delivery.consumer import LeanConsumer, LeanTransport
 from streams.delivery.continuity import Continuity
+from streams.delivery.figures import Figures, Looks
 from streams.delivery.late import LateTable
 from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import PatientTables
 from streams.delivery.stream import LeanStream
-from streams.delivery.watchdog import Watchdog, end_process, sight_of
+from streams.delivery.watchdog import Sight, Watchdog, end_process, sight_of
 
 MOST_RECORD_BYTES: Final = 4 << 20
 """The largest changelog record; a row holds two bodies."""
@@ -125,21 +127,60 @@ def continuity_of(app: faust.App) -> Continuity:
     return cast("LeanTransport", app.transport).continuity
 
 
-def guard(app: faust.App, patience_s: float, *, end: Any = end_process) -> Watchdog:
+@dataclass(slots=True)
+class Vital:
+    """What others may know of a running app: whether it moves and is ready, and its figures."""
+
+    told: Callable[[Figures], None] = lambda _figures: None
+    recovered: Callable[[float], None] = lambda _seconds: None
+    _app: Any = None
+    _watchdog: Watchdog | None = None
+
+    def state(self) -> State:
+        """Callable from any thread."""
+        if self._watchdog is not None:
+            return self._watchdog.state()
+        # Faust starts no task of ours, so no watchdog, before it has read tables back once.
+        back = self._app is not None and self._app.in_recovery
+        return State(waits="its tables are read back" if back else "it is starting")
+
+    def begins(self, app: faust.App) -> None:
+        self._app = app
+
+    def follows(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+
+
+def guard(
+    app: faust.App, patience_s: float, *, vital: Vital | None = None, end: Any = end_process
+) -> Watchdog:
     """A watchdog over a started app; call from inside of its loop."""
-    watchdog = Watchdog(
-        lambda: sight_of(app), app.loop.call_soon_threadsafe, patience_s=patience_s, end=end
-    )
+    vital = vital or Vital()
+    looks = Looks(app, vital.told, vital.recovered)
+
+    def see() -> Sight:
+        sight = sight_of(app)
+        looks.look(unready=bool(sight.unready))
+        return sight
+
+    watchdog = Watchdog(see, app.loop.call_soon_threadsafe, patience_s=patience_s, end=end)
     watchdog.start()
+    vital.follows(watchdog)
     return watchdog
 
 
-def run(app: faust.App, *, patience_s: float = 120.0, loglevel: str = "WARNING") -> NoReturn:
+def run(
+    app: faust.App, *, patience_s: float = 120.0, loglevel: str = "WARNING",
+    vital: Vital | None = None,
+) -> NoReturn:  # fmt: skip  # two lines say as much
     """Run until SIGTERM or SIGINT (exit code 0) or a failure (not 0), watched over."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
+    vital = vital or Vital()
+    vital.begins(app)
+
     async def watched() -> None:
-        guard(app, patience_s)
+        guard(app, patience_s, vital=vital)
 
     app.task(watched)
     worker = faust.Worker(
@@ -177,6 +218,6 @@ def _quiet_monitor() -> type[Monitor]:
 
 
 __all__ = [
-    "CHANGELOG", "Delivery", "LeanConsumer", "continuity_of", "guard", "make_app", "make_table",
-    "outbox_of", "run",
+    "CHANGELOG", "Delivery", "LeanConsumer", "Vital", "continuity_of", "guard", "make_app",
+    "make_table", "outbox_of", "run",
 ]  # fmt: skip  # a list to read across

@@ -26,6 +26,11 @@ class Outbox:
         self._app = app
         self._owed: list[asyncio.Future[object]] = []
 
+    @property
+    def owed(self) -> int:
+        """Records that the broker has not confirmed."""
+        return sum(not one.done() for one in self._owed)
+
     async def send(
         self,
         topic: str,

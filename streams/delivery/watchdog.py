@@ -17,6 +17,8 @@ from typing import Any
 
 import structlog
 
+from models.health import State
+
 log = structlog.get_logger(__name__)
 
 EXIT_STUCK = 70
@@ -26,11 +28,12 @@ EXIT_STUCK = 70
 @dataclass(frozen=True, slots=True)
 class Sight:
     """What the loop sees of itself: ``waiting`` says what is to be done, ``moved`` changes
-    whenever anything makes progress.
+    whenever anything makes progress; ``unready`` says why no events are taken, if none are.
     """
 
     waiting: str
     moved: Hashable
+    unready: str = ""
 
 
 def end_process(reason: str) -> None:
@@ -94,9 +97,17 @@ class Watchdog:
             self._moved_s = self._seen_s
         self._sight = sight
 
+    def state(self) -> State:
+        """For whoever asks from outside: after half of the patience it is not healthy."""
+        waits = "it is starting" if self._sight is None else self._sight.unready
+        return State(self._stands(self._patience_s / 2) or "", waits)
+
     def complaint(self) -> str | None:
         """Why the worker must end; None while all is well."""
-        now_s, patience_s = self._monotonic(), self._patience_s
+        return self._stands(self._patience_s)
+
+    def _stands(self, patience_s: float) -> str | None:
+        now_s = self._monotonic()
         if now_s - self._seen_s > patience_s:
             return f"its event loop has not turned for {now_s - self._seen_s:.0f} s"
         if self._sight is not None and now_s - self._moved_s > patience_s:
@@ -118,7 +129,18 @@ def sight_of(app: Any) -> Sight:
         tuple(sorted((tp, at or 0) for tp, at in consumer._committed_offset.items())),
         None if waiting else consumer.polls,
     )
-    return Sight(waiting or "its fetcher does not poll", moved)
+    return Sight(waiting or "its fetcher does not poll", moved, _unready(app))
+
+
+def _unready(app: Any) -> str:
+    """Why it takes no events just now. A standby, which has no partition, is ready."""
+    if app.should_stop:
+        return "it is stopping"
+    if app.rebalancing or app.consumer_generation_id <= 0:
+        return "its group shares out the partitions"
+    if app.in_recovery or not app.consumer.flow_active:
+        return "its tables are read back"
+    return ""
 
 
 def _waiting_for(app: Any) -> str | None:

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from models.contract import ONLY_PARTITION, PARTITIONER, READER, Topics
 from models.errors import StoreFailed
+from models.health import Pulse
 from models.records.codec import decode
 from models.records.order import Outcome
 from streams.meters import Meters
@@ -29,6 +30,8 @@ from streams.responders.store import Case, ResponderStore, Step
 Clock = Callable[[], int]
 
 POLL_S: Final = 0.1
+STANDS_S: Final = 60.0
+"""A round takes a moment; one that takes longer than this is stuck."""
 LOOK_AROUND_S: Final = 60.0
 """How often the topic is asked for new partitions."""
 ASK_S: Final = 1.0
@@ -74,6 +77,7 @@ class Runner:
         self._running: dict[str, Future[None]] = {}
         self._not_before: dict[str, float] = {}
         self._broken: StoreFailed | None = None
+        self.pulse = Pulse(time.monotonic, STANDS_S)
 
     def run(self) -> None:
         self._store.forget(self._clock() - REMEMBER_NS)
@@ -96,7 +100,10 @@ class Runner:
             self._take(message)
         self._end_due()
         self._outbox.send()
+        self._meters.owed.set(self._outbox.under_way)
         self._tidy()
+        self._meters.queued.set(len(self._running))
+        self.pulse.beat(self._orders.waits)
 
     def _resume(self) -> None:
         """A crash left these; nothing new is done before they are under way."""
@@ -195,9 +202,17 @@ class _Orders:
             }
         )
         self._assigned: set[int] = set()
+        self._reachable = True
         self._look_at = 0.0
         self._passed: dict[int, int] = {}
         self._note_at = time.monotonic() + AGAIN_S
+
+    @property
+    def waits(self) -> str:
+        """Why no orders can come just now; empty when they can."""
+        if not self._assigned:
+            return "the orders topic is not there, or Kafka does not answer"
+        return "" if self._reachable else "Kafka does not answer"
 
     def next(self, wait_s: float) -> Message | None:
         now = time.monotonic()
@@ -225,11 +240,13 @@ class _Orders:
         try:
             found = self._consumer.list_topics(self._topic, ASK_S).topics[self._topic]
         except KafkaException as problem:
+            self._reachable = False
             log.warning(
                 "kafka unreachable", why=str(problem), topic=self._topic,
                 todo="check the brokers; what is in force still ends in time",
             )  # fmt: skip  # pairs in lines
             return False
+        self._reachable = True
         if found.error is not None:
             why = explained(found.error, self._kafka, "Read", self._topic)
             log.warning("no orders topic yet", why=why, topic=self._topic)
@@ -266,6 +283,11 @@ class _Outbox:
         self._under_way: set[int] = set()
         self._not_before_s = 0.0
         self._producer = self._new_producer()
+
+    @property
+    def under_way(self) -> int:
+        """Outcomes that the broker has not confirmed."""
+        return len(self._under_way)
 
     def send(self) -> None:
         """Hand over what is new; never waits. Delivery is noted whenever this is called."""

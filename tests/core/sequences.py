@@ -107,7 +107,7 @@ class World:
     ) -> None:
         """Each guard against an order that does something to a container."""
         self._check_people(order, record, before, after)
-        self._check_numbers(order, before)
+        self._check_numbers(order, after)
         if order.action in CONTAINING:
             others = [act for act in _surely_held(after, order.subject) if act.order != order]
             assert not others, "a held container is held again"
@@ -135,11 +135,11 @@ class World:
             age_ns = record.arrived_ns - record.verdict.at_ns
             assert age_ns <= self.policy.guards.late_s * SECOND_NS, "a late finding ordered"
 
-    def _check_numbers(self, order: Order, before: GovernorState) -> None:
-        """How many at a time, how many in an hour."""
+    def _check_numbers(self, order: Order, after: GovernorState) -> None:
+        """How many at a time, how many in an hour. What has ended in the same step is over."""
         guards, group = self.policy.guards, _lineage_of(order.subject)
         held = {
-            one.subject for one in before.incidents.values()
+            one.subject for one in after.incidents.values()
             if one.holding and one.lineage == group
         } | {order.subject}  # fmt: skip  # one set
         assert len(held) <= allowed(REPLICAS, guards.largest_share), "too large a share"
@@ -191,12 +191,13 @@ def _lineage_of(subject: str) -> str:
 
 
 def _surely_held(state: GovernorState, subject: str) -> list[Act]:
-    """Acts that were done, or will be, and that nobody has ordered to be undone."""
+    """Acts that were done, or will be, have time left, and that nobody ordered to be undone."""
     acts = [act for one in state.incidents.values() if one.subject == subject for act in one.acts]
     undone = {act.order.undoes for act in acts if act.order.action is Action.RELEASE}
     return [
         act for act in acts
         if act.order.action in CONTAINING and act.stands and act.order.uid not in undone
+        and act.until_ns > state.now_ns
     ]  # fmt: skip  # one condition
 
 

@@ -32,7 +32,7 @@ def state_of(**members: int) -> LineageState:
 )  # fmt: skip  # a table
 def test_a_budget_is_split_as_it_was_said(scope: Scope, old: float, new: float) -> None:
     """During a deploy two versions share what one had; nobody gets more for being deployed."""
-    detection = Detection(4.0, budget_scope=scope, budget_lineages=10)
+    detection = Detection(budget_alarms_per_day=4.0, budget_scope=scope, budget_lineages=10)
     state = state_of(old=3, new=1)
 
     assert daily(state, state.images["old"], detection) == pytest.approx(old)
@@ -58,8 +58,10 @@ def test_a_fleet_of_many_has_higher_lines() -> None:
         watch.run([lineage], 1_500.0)
         return watch.states[lineage.group].images[lineage.image].line
 
-    alone = line(Detection(10.0, budget_scope=Scope.LINEAGE))
-    many = line(Detection(10.0, budget_scope=Scope.FLEET, budget_lineages=1_000))
+    alone = line(Detection(budget_alarms_per_day=10.0, budget_scope=Scope.LINEAGE))
+    many = line(
+        Detection(budget_alarms_per_day=10.0, budget_scope=Scope.FLEET, budget_lineages=1_000)
+    )
 
     assert many > alone + 1.0
 

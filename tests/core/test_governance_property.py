@@ -14,6 +14,7 @@ from models.evidence import Head, verify
 from models.governor import GovernorState
 from models.guards import Case, Refusal
 from models.policy import Policy
+from models.records.control import Verb
 from models.records.exhibit import Exhibit
 from models.records.order import Status
 from models.records.verdict import Level
@@ -32,6 +33,10 @@ COMPROMISED, CORRUPTED = Level.COMPROMISED, Level.CORRUPTED
 # Each of these has broken a guarantee once.
 TWO_WAITING: list[Step] = [("find", 1, CORRUPTED), ("find", 2, CORRUPTED), ("crash", 0, None)]
 LATE_FAILURE: list[Step] = [("find", 1, COMPROMISED), ("wait", 50, None)]
+DONE_AFTER_ALL: list[Step] = [
+    ("find", 1, COMPROMISED), ("late", 6, Level.WATCH), ("answer", 0, Status.FAILED),
+    ("wait", 1, None), ("answer", 1, Status.DONE), ("say", 0, Verb.APPROVE),
+]  # fmt: skip  # what was asked for a second time, and the first was done by then
 LONG_AGO: list[Step] = [("find", 1, COMPROMISED), ("wait", 1, None), ("wait", 3700, None)]
 
 
@@ -39,6 +44,7 @@ LONG_AGO: list[Step] = [("find", 1, COMPROMISED), ("wait", 1, None), ("wait", 37
 @given(st.sampled_from(POLICIES), STEPS)
 @example(POLICIES[0], [*TWO_WAITING, ("wait", 50, None), ("crash", 0, None)])
 @example(POLICIES[0], [*LATE_FAILURE, ("answer", 0, Status.FAILED)])
+@example(POLICIES[0], DONE_AFTER_ALL)
 @example(
     POLICIES[0], [*LONG_AGO, ("wait", 3700, None), ("again", 3, None), ("find", 1, COMPROMISED)]
 )

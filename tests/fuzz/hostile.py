@@ -23,7 +23,8 @@ NUMBERS: Final[tuple[Any, ...]] = (
 )  # fmt: skip  # by size
 TEXTS: Final = (
     "", " ", "/", "//", ".", "..", "../../../etc/passwd", "host/", "host/h1", "default", "a" * 600,
-    "a" * 512, "a" * 508, "é" * 512, "a" * 64, "\x00", "a\x00b", "\n", "\x1b[2J", "\u202etxt.exe", "\ufeff", "💥", "\U0010ffff",
+    "a" * 512, "a" * 508, "é" * 512, "a" * 64, "\x00", "a\x00b", "\n", "\x1b[2J",
+    "\u202etxt.exe", "\ufeff", "💥", "\U0010ffff",
     "İ", "%s%n", "${jndi:ldap://x}", "'; DROP TABLE samples; --", "=cmd()", "[x](y)", "<script>",
     "NaN", "null", "-0", "1e999", "0" * 64, "f" * 64, "2026-13-45T99:99:99Z", "::1", "999.1.1.1",
 )  # fmt: skip  # by kind

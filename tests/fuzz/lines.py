@@ -103,7 +103,9 @@ def drawn(line: Line, rng: Random, count: int) -> list[Message]:
     found = []
     for _ in range(count):
         seed = rng.choice(known)
-        alike = [one.value or b"" for one in known if (one.role, one.kind) == (seed.role, seed.kind)]
+        alike = [
+            one.value or b"" for one in known if (one.role, one.kind) == (seed.role, seed.kind)
+        ]
         message = line.made(seed, hostile(rng, alike))
         if rng.random() < 0.05:
             message = replace(message, kind=rng.choice(("", "tick", "verdict", "\x00", "é" * 9)))
@@ -226,7 +228,9 @@ def _judged(messages: Sequence[Message], apart: Sequence[int] = ()) -> tuple[Log
     log, memory = Log(), Memory()
     rows: Rows[LineageState] = Rows(memory, pack, unpack, [TOPICS.telemetry])
     group = next(_lived()).group
-    before = _event(0, Message("telemetry", "", None, None), partition_of(group.encode(), PARTITIONS))
+    before = _event(
+        0, Message("telemetry", "", None, None), partition_of(group.encode(), PARTITIONS)
+    )
     rows.keep(before, group, unpack(seeds.lineage_rows()), 0)
     outbox: Any = log
     rejects = Rejects(outbox, TOPICS.rejected, by="worker")
@@ -342,7 +346,9 @@ def governor_line(messages: Sequence[Message]) -> None:
     assert unpacked_governor(packed_governor(state)) == state
     known = {one.subject for one in state.incidents.values()}
     for at in range(3):
-        assert finding(container=900 + at).verdict.subject in known, "a neighbour's incident is lost"
+        assert finding(container=900 + at).verdict.subject in known, (
+            "a neighbour's incident is lost"
+        )
 
 
 # ---- gather ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import functools
 import io
 import tomllib
 import zipfile
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from models.features import NAMES
 from models.modelfile import digest, save
 from models.records.codec import encode
 from models.records.manifest import Manifest
+from models.records.telemetry import Batch
 from models.training import fit
 from streams.keys import Role, Signer, Trust, TrustedKey, key_id
-from streams.tables import Body, Marker
+from streams.table_format import Body, Marker, held
 from tests.core.governing import Bench, finding, outcome, tick
 from tests.core.records.strategies import records
 
@@ -85,10 +85,12 @@ def forest_file() -> bytes:
 def model_files() -> list[bytes]:
     """The forest, compressed and not, so that bites reach the arrays too."""
     stored = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(forest_file())) as before:
-        with zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as after:
-            for name in before.namelist():
-                after.writestr(zipfile.ZipInfo(name), before.read(name))
+    with (
+        zipfile.ZipFile(io.BytesIO(forest_file())) as before,
+        zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as after,
+    ):
+        for name in before.namelist():
+            after.writestr(zipfile.ZipInfo(name), before.read(name))
     return [forest_file(), stored.getvalue()]
 
 
@@ -113,11 +115,16 @@ def case_files() -> list[bytes]:
     target = io.BytesIO()
     rows = np.random.default_rng(2).normal(size=(12, 2))
     meta = np.array('{"name": "small", "period_s": 60.0, "merge_s": 3600.0}')
-    np.savez(target, **{"meta": meta, "a/image": np.array("web"), "a/train": rows, "a/test": rows})
+    arrays: dict[str, Any] = {"a/image": np.array("web"), "a/train": rows, "a/test": rows}
+    np.savez(target, meta=meta, **arrays)
     return [target.getvalue()]
 
 
-def baseline_files() -> Sequence[bytes]:
+def binary_batches() -> list[bytes]:
+    return [one.to_binary() for one in drawn(Batch)]
+
+
+def baseline_files() -> list[bytes]:
     """What `plimsoll baseline export` writes, in both forms."""
     text = """scope = "default"
 lineage = "shop/web"
@@ -135,7 +142,7 @@ high = 1.0
 deviation = 0.2
 blocks = 40
 """
-    return text.encode(), orjson.dumps(tomllib.loads(text))
+    return [text.encode(), orjson.dumps(tomllib.loads(text))]
 
 
 POLICY = b"""mode = "enforce"
@@ -235,7 +242,11 @@ def incidents() -> list[bytes]:
 
 
 TABLE_ROWS = [Body(3, b"now" * 9, 2, b"before").encode(), Body(1, b"").encode()]
-MARKERS = [Marker(4, {0: 7, 1: 9}, {"l": 3, "b/1": 4}).encode()]
+_WANTED = {"l": 3, "b/1": 4}
+MARKERS = [
+    Marker(4, {0: 7, 1: 9}, _WANTED).encode(),
+    Marker(4, {0: 7}, _WANTED, NOW_NS, held({"l": b"body", "b/1": b"other"})).encode(),
+]
 
 
 def alert_messages() -> list[bytes]:

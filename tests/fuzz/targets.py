@@ -39,9 +39,12 @@ from models.policy import read_policy
 from models.records import decode, encode
 from models.records.cases import Cases
 from models.records.exhibit import Exhibit
+from models.records.lesson import Lesson
 from models.records.manifest import MODEL_KINDS, Manifest
 from models.records.order import Order, Outcome
+from models.records.rejected import DeadLetter
 from models.records.signed import Signed
+from models.records.telemetry import Batch
 from models.records.verdict import Finding
 from models.settings import read_file
 from models.state import pack, unpack
@@ -56,11 +59,12 @@ from streams.alerts import unwrapped
 from streams.archive.layout import manifest
 from streams.commands.times import moment
 from streams.keys import Role, Signer, read_trusted
+from streams.lessons import opener
 from streams.report.timeline import timeline
 from streams.responders.store import Case
 from streams.settings import load as streams_load
 from streams.stores.models import ModelStore, Register, key_of, opened_record
-from streams.tables import Body, Marker
+from streams.table_format import Body, Marker, version_of
 from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
@@ -72,7 +76,7 @@ MALFORMED: Final[Errors] = (MalformedRecord,)
 @dataclass(frozen=True, slots=True)
 class Target:
     name: str
-    feed: Callable[[bytes], None]
+    feed: Callable[[bytes], object]
     seeds: Callable[[], Sequence[bytes]]
     reads: tuple[str, ...]
     refuses: Errors = MALFORMED
@@ -96,7 +100,13 @@ def _record(kind: type[Any]) -> Target:
     return Target(f"record/{kind.__name__.lower()}", feed, written, _CODEC)
 
 
+def _binary_batch(data: bytes) -> None:
+    again = decode(Batch, data).to_binary()
+    assert decode(Batch, again).to_binary() == again
+
+
 _CODEC: Final = (
+    "models.records.codec:_parsed",
     "models.records.codec:decode", "models.records.codec:_bytes", "models.records.codec:_foreign",
 )  # fmt: skip  # one line reads better
 
@@ -131,6 +141,12 @@ def _model_word(name: str) -> Target:
 
 
 _OPENED: Final = ("streams.stores.models:opened_record",)
+
+
+def _lesson(data: bytes) -> None:
+    """Under the key of whoever may teach it."""
+    for role in (Role.TRAINER, Role.GOVERNOR):
+        opener(seeds.TRUST)(encode(seeds.SIGNERS[role].sign(data)), seeds.NOW_NS)
 
 
 def _models_envelope(data: bytes) -> None:
@@ -223,6 +239,17 @@ def _lineage(data: bytes) -> None:
 
 def _lineage_rows() -> list[bytes]:
     return [name.encode() + b"\n" + body for name, body in seeds.lineage_rows().items()]
+
+
+def _row(data: bytes) -> None:
+    version_of(data)
+    Body.decode(data).at(3)
+
+
+def _marker(data: bytes) -> None:
+    marker = Marker.decode(data)
+    marker.encode()
+    marker.rows()
 
 
 def _governor_row(data: bytes) -> None:
@@ -358,11 +385,13 @@ def _baseline_file(data: bytes) -> None:
 TARGETS: Final[tuple[Target, ...]] = (
     *map(_record, (*RECORDS, *STORED)),
     *map(_model_word, MODEL_KINDS),
+    Target("record/batch-binary", _binary_batch, seeds.binary_batches, ("models.records.binary:read",)),
+    Target("models/lesson", _lesson, lambda: seeds.said_by_trainer(Lesson), ("streams.lessons:opener",)),
     Target("models/envelope", _models_envelope, lambda: seeds.signed(Manifest, Role.TRAINER), _OPENED, (MalformedRecord, UntrustedMessage)),
     Target("file/model", _model_file, seeds.model_files, ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/model-array", _model_array, lambda: seeds.members(seeds.forest_file()), ("models.modelfile:_read",), (UntrustedFile,)),
     Target("file/policy", _text(read_policy), lambda: [seeds.POLICY], ("models.policy:read_policy",), (UntrustedFile,)),
-    Target("file/baseline", _baseline_file, seeds.baseline_files, ("models.normalfile:read_normal",), (UntrustedFile,)),
+    Target("file/baseline", _baseline_file, seeds.baseline_files, ("models.normalfile:_parsed",), (UntrustedFile,)),
     Target("file/cases", _case_file, seeds.case_files, ("models.records.cases:Cases.__init__", "models.records.cases:Cases._meta")),
     Target("file/cases-array", _case_array, lambda: seeds.members(seeds.case_files()[0]), ("models.records.cases:Cases._meta",)),
     Target("file/settings", _file("settings.toml", _settings), lambda: [seeds.SETTINGS], ("models.settings:read_file",), (ConfigurationError,)),
@@ -373,11 +402,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
-    Target("command/word", lambda data: None if why_rejected(data, "0" * 64) else None, lambda: seeds.written(RECORDS[12]), ("streams.words:why_rejected",)),
-    Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened",)),
+    Target("command/word", lambda data: why_rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:why_rejected",)),
+    Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened", "models.state:_lessons_from")),
     Target("row/governor", _governor_row, _globals, ("models.governor:unpack",)),
-    Target("row/body", lambda data: Body.decode(data).at(3) and None, lambda: seeds.TABLE_ROWS, ("streams.tables:Body.decode",)),
-    Target("row/marker", lambda data: Marker.decode(data).encode() and None, lambda: seeds.MARKERS, ("streams.tables:Marker.decode",)),
+    Target("row/body", _row, lambda: seeds.TABLE_ROWS, ("streams.table_format:Body.decode", "streams.table_format:version_of")),
+    Target("row/marker", _marker, lambda: seeds.MARKERS, ("streams.table_format:Marker._decoded", "streams.table_format:Marker.rows", "streams.table_format:due_of")),
     Target("alert", _alert, seeds.alert_messages, ("streams.alerts:unwrapped",)),
     Target("report/finding", lambda data: _timeline("finding", data), lambda: seeds.written(Finding), ("streams.report.timeline:_told",)),
     Target("report/order", lambda data: _timeline("order", data), lambda: seeds.written(Order), ("streams.report.timeline:_told",)),
@@ -386,11 +415,11 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("docker/inspect", _known, lambda: [INSPECTED], (f"{_DOCKER}.identity:time_ns",), _ENGINE),
     Target("docker/time", _text(time_ns), lambda: [b"2026-11-25T10:00:00.5+02:00"], (f"{_DOCKER}.identity:time_ns",), _ENGINE),
     Target("docker/event", _event, lambda: EVENTS, (f"{_DOCKER}.secrecy:_escaped",), _ENGINE),
-    Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1) and None, lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
-    Target("docker/netlink", lambda data: Netlink().entry_of(data) and None, _netlink_entries, (f"{_DOCKER}.netlink:Netlink.entry_of", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
+    Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1), lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
+    Target("docker/netlink", lambda data: Netlink().entry_of(data), _netlink_entries, (f"{_DOCKER}.netlink:Netlink._entry", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
     Target("docker/conntrack", _text(lambda text: list(conntrack.entries_of(text))), lambda: [TRACKED], (f"{_DOCKER}.conntrack:_usual",), ()),
     Target("docker/listens", _text(lambda text: list(listens.listening(text))), lambda: [LISTENING], (f"{_DOCKER}.listens:_address",), ()),
-    Target("docker/interfaces", lambda data: interfaces.totals(data, interfaces.not_loopback) and None, lambda: [DEVICES], (f"{_DOCKER}.interfaces:totals",), ()),
+    Target("docker/interfaces", lambda data: interfaces.totals(data, interfaces.not_loopback), lambda: [DEVICES], (f"{_DOCKER}.interfaces:totals",), ()),
     Target("docker/cgroup", _cgroup, lambda: [CGROUP], (f"{_DOCKER}.cgroups:_field",), ()),
     Target("docker/scrubbed", _text(SECRECY.scrubbed), lambda: [b"mysql -uroot -phunter2 --password=x https://a:b@c/ Bearer abc"], (f"{_DOCKER}.secrecy:_escaped",), ()),
 )  # fmt: skip  # one line a target: it is a register

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka import free_port
@@ -28,6 +28,7 @@ from producers.gather.loop import Gather
 from producers.meters import GatherMeters
 from producers.settings import load as load_producers
 from streams import keys
+from streams.demo.backlog import Backlog
 from streams.doctor import CHECKS
 from streams.doctor.base import Case, Check, Diagnosis, Found, State, examine
 from streams.settings import load
@@ -36,7 +37,6 @@ from tests.kafka.securing import (
     TOPICS,
     permission,
     plimsoll,
-    secured_kafka,
     told_of,
     until,
     without,
@@ -47,10 +47,9 @@ NS = 10**9
 ALL_OF_UP = ("collect", "gather", "worker", "govern", "respond", "archive")
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    with secured_kafka(tmp_path_factory.mktemp("secured")) as made:
-        yield made
+@pytest.fixture
+def kafka(secured: SecuredKafka) -> SecuredKafka:
+    return secured
 
 
 def case(
@@ -244,26 +243,26 @@ def test_a_log_that_takes_nothing_in_tells_no_time(kafka: SecuredKafka, tmp_path
 
 def test_gather_passes_over_what_the_doctor_writes(kafka: SecuredKafka, tmp_path: Path) -> None:
     """Otherwise each look would leave a dead letter."""
+    gathered(kafka)  # what other tests wrote
     assert not faults(case(kafka, "collect", tmp_path), "clock")
+
+    counted = gathered(kafka).rejected.collect()
+
+    assert not any(one.value for metric in counted for one in metric.samples)
+
+
+def gathered(kafka: SecuredKafka) -> GatherMeters:
+    """What a gather counts that reads all there is."""
     told = load_producers(kafka=told_of(kafka, "gather"))
-    meters, stop, ready = GatherMeters(), threading.Event(), threading.Event()
-    gather = Gather(told, time.time_ns, meters)
-    thread = threading.Thread(target=gather.run, args=(stop, ready.set))
+    meters, stop = GatherMeters(), threading.Event()
+    thread = threading.Thread(target=Gather(told, time.time_ns, meters).run, args=(stop,))
     thread.start()
-    assert ready.wait(60)
-    until(lambda: committed(kafka) > 0, "it is read and committed")
+    behind = Backlog(kafka.kafka(ADMIN).librdkafka(), NAMES.gather, TOPICS.samples)
+    until(lambda: not behind.records(), "all is read and committed")
     stop.set()
     thread.join(60)
-
-    letters = [one.value for metric in meters.rejected.collect() for one in metric.samples]
-    assert not any(letters)
-
-
-def committed(kafka: SecuredKafka) -> int:
-    admin = AdminClient({**kafka.kafka(ADMIN).librdkafka()})
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(NAMES.gather)])
-    found = asked[NAMES.gather].result(20).topic_partitions
-    return sum(max(one.offset, 0) for one in found)
+    behind.close()
+    return meters
 
 
 def test_an_engine_that_is_not_there_is_found(kafka: SecuredKafka, tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ from tests.kafka.securing import (
     lacks,
     permission,
     plimsoll,
-    secured_kafka,
     told_of,
     until,
     without,
@@ -54,10 +53,9 @@ NS = 10**9
 WORKERS = ("gather", "worker", "govern", "archive")
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    with secured_kafka(tmp_path_factory.mktemp("secured")) as made:
-        yield made
+@pytest.fixture
+def kafka(secured: SecuredKafka) -> SecuredKafka:
+    return secured
 
 
 class Line:
@@ -96,7 +94,11 @@ class Line:
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
-            process.wait(30)
+            try:
+                process.wait(DEADLINE_S)
+            except subprocess.TimeoutExpired:  # a failure, which must leave nothing behind
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from models.errors import MalformedRecord
 from streams.delivery import app as delivery
 from streams.delivery.late import LateTable
 from streams.delivery.rejected import Rejects
+from streams.meters import Meters
 from streams.tables import Rows
 
 State = tuple[int, int]
@@ -151,7 +152,11 @@ def widen(app: faust.App, wide_s: float) -> None:
 
 def main() -> None:
     job = json.loads(os.environ["JOB"])
-    delivery.run(build(job), patience_s=job.get("patience_s", 60.0), loglevel="WARNING")
+    meters = Meters()
+    vital = delivery.Vital(meters.took, meters.recovery_s.observe)
+    meters.serve(job.get("metrics_port", 0), vital.state)
+    patience_s = job.get("patience_s", 60.0)
+    delivery.run(build(job), patience_s=patience_s, loglevel="WARNING", vital=vital)
 
 
 if __name__ == "__main__":

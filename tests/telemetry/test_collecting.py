@@ -57,6 +57,10 @@ class Kept:
     def serve(self) -> None:
         self.served += 1
 
+    @property
+    def waits(self) -> str:
+        return "Kafka is away" if self.served > 3 else ""
+
 
 def test_a_clock_that_is_set_back_costs_no_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """A correction by an hour must not be an hour that nobody watched."""

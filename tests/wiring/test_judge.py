@@ -12,6 +12,7 @@ import pytest
 
 from models.contract import KIND_HEADER, Topics, partition_of
 from models.errors import MalformedRecord
+from models.features import MEASURED
 from models.pipeline import Arrival, Core, Judgement
 from models.pipeline import judge as judged_really
 from models.records.codec import decode, encode
@@ -24,9 +25,10 @@ from streams.agents import judge as agent
 from streams.agents.judge import Judge
 from streams.delivery.rejected import Rejects
 from streams.meters import Meters
+from streams.stores.baselines import rows_on
 from streams.tables import Rows
 from tests.core.governing import finding
-from tests.wiring.test_tables import Memory
+from tests.wiring.test_tables import Memory, committed
 
 TOPICS = Topics()
 PARTITIONS = 4
@@ -214,6 +216,35 @@ def test_the_pipeline_refuses_what_is_dated_ahead() -> None:
 
     with pytest.raises(MalformedRecord, match="after its arrival"):
         check_arrival(batch(second=400), NOW_NS)
+
+
+def test_a_lineage_of_few_containers_costs_a_commit_one_small_record() -> None:
+    """A hundred thousand images of four records with two bodies each are 1.3 GB to start from."""
+    memory = Memory()
+    rows = rows_on(memory, TOPICS)
+    state = settled(containers=5)
+    for offset in range(2):  # from the second on a row would lie beside its former body
+        rows.keep(event(offset, batch()), batch().group, state, offset)
+        assert committed(rows, memory)
+
+    assert list(memory.rows) == [f"m|{batch().group}".encode()]
+    assert len(memory.rows[f"m|{batch().group}".encode()]) < 12_000
+    assert pack(rows_on(memory, TOPICS).get(batch().group) or LineageState()) == pack(state)
+
+
+def settled(containers: int) -> LineageState:
+    """A lineage that has learned, of containers that have every feature."""
+    rng, states = np.random.default_rng(0), dict[str, LineageState]()
+    members = tuple(Member(f"{at:064x}", "h1", "shop/cart@1") for at in range(containers))
+    for turn in range(60):
+        table = Samples(
+            tuple(feature.name for feature in MEASURED), tuple(one.subject for one in members),
+            np.arange(containers), np.full(containers, NOW_NS + turn * 5 * SECOND_NS),
+            rng.lognormal(0.0, 0.1, (len(MEASURED), containers)) * 100.0,
+        )  # fmt: skip  # one thought a line
+        one = Batch("default", "shop/cart", "", members, table, 5.0)
+        states |= judged_really(states, [Arrival(one.group, one, one.at_ns)], Core()).states
+    return states[batch().group]
 
 
 @pytest.mark.parametrize("read", [True, False])

@@ -53,7 +53,7 @@ def rows_on(memory: Memory, damaged: list[str] | None = None, held_bytes: int = 
     return Rows(memory, pack, unpack, SOURCES, held_bytes=held_bytes, damaged=seen.append)
 
 
-def committed(rows: Rows[State], memory: Memory, most_writes: int | None = None) -> bool:
+def committed(rows: Rows[Any], memory: Memory, most_writes: int | None = None) -> bool:
     """Write what is owed, in order; stop as a crash would after ``most_writes``."""
     owed = rows.take_owed()
     writes = [row for phase in owed.phases for row in phase]

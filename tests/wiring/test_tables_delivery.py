@@ -12,11 +12,13 @@ import pytest
 from faust.types import TP
 
 from models.errors import ConfigurationError, MalformedRecord
+from models.health import State
 from models.records.codec import decode
 from models.records.rejected import DeadLetter
 from streams.delivery.app import Delivery, make_app, make_table
 from streams.delivery.consumer import LeanConsumer
 from streams.delivery.continuity import Continuity, Gap
+from streams.delivery.figures import Figures, Looks
 from streams.delivery.lease import Lease
 from streams.delivery.outbox import Outbox
 from streams.delivery.recovery import PatientTables
@@ -171,6 +173,47 @@ def test_a_loop_that_does_not_turn_is_complained_of(clock: SimpleNamespace) -> N
     clock.now_s += 6
 
     assert watchdog.complaint() == "its event loop has not turned for 6 s"
+
+
+def test_it_is_called_unhealthy_before_it_is_ended(clock: SimpleNamespace) -> None:
+    """Whoever asks from outside must not have to wait for the end."""
+    watchdog = dog(clock, [Sight("unread records", 7, "its tables are read back")])
+    assert watchdog.state() == State(waits="it is starting")
+    watchdog.look()
+    assert watchdog.state() == State(waits="its tables are read back")
+
+    clock.now_s += 3
+
+    assert watchdog.complaint() is None
+    assert watchdog.state().stands == "its event loop has not turned for 3 s"
+
+
+# ---- figures --------------------------------------------------------------------------------
+
+
+def test_figures_tell_lag_queues_the_age_of_a_commit_and_a_recovery(
+    clock: SimpleNamespace,
+) -> None:
+    """What is on call is told by these; wrong, they are worse than none."""
+    consumer = SimpleNamespace(
+        due={ONE: 7, TP("telemetry", 2): 3}, highwater=lambda tp: 10 if tp == ONE else None,
+        _acked={ONE: [7]}, _committed_offset={ONE: 5}, _unacked_messages={1, 2},
+        outbox=SimpleNamespace(owed=4),
+    )  # fmt: skip  # as the consumer has them
+    told: list[Figures] = []
+    recovered: list[float] = []
+    looks = Looks(
+        SimpleNamespace(consumer=consumer), told.append, recovered.append, lambda: clock.now_s
+    )
+    for unready in (True, True, False, False):
+        clock.now_s += 2
+        looks.look(unready=unready)
+    assert recovered == [6]
+    assert told[-1] == Figures({"telemetry": 3}, 6.0, 2, 4)
+
+    consumer._committed_offset = {ONE: 8}
+    looks.look(unready=False)
+    assert told[-1].commit_age_s == 0.0
 
 
 # ---- outbox, rejects ------------------------------------------------------------------------

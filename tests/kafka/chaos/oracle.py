@@ -289,7 +289,7 @@ class Oracle:
 
 
 def _detection() -> Detection:
-    return Detection(budget_alarms_per_day=settings().worker.alarms_per_day)
+    return settings().worker.detection
 
 
 def _by_subject(batch: Batch, rows: defaultdict[str, list[Any]]) -> None:
