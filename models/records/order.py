@@ -41,7 +41,8 @@ class Order:
 
     def __post_init__(self) -> None:
         checks.scope(self.scope)
-        for field in ("uid", "incident", "subject", "host"):
+        checks.name(self.uid, "uid", checks.LONGEST_NAME // 2)  # outcomes are named after it
+        for field in ("incident", "subject", "host"):
             checks.name(getattr(self, field), field)
         checks.time(self.issued_ns, "issued_ns")
         checks.time(self.deadline_ns, "deadline_ns")

@@ -142,18 +142,22 @@ def _readers(kind: Any) -> tuple[tuple[str, str, Convert], ...]:
     """Of each field its name, its column, and how its value is read back."""
     hints = typing.get_type_hints(kind)
     return tuple(
-        (field.name, called(kind, field.name), _reader(field.name, hints[field.name]))
+        (field.name, called(kind, field.name), _reader(field, hints[field.name]))
         for field in dataclasses.fields(kind)
     )
 
 
-def _reader(name: str, hint: Any) -> Convert:
-    return (lambda value: value or 0) if name.endswith("_ns") else _back(hint)
+def _reader(field: dataclasses.Field[Any], hint: Any) -> Convert:
+    if field.name.endswith("_ns"):
+        return lambda value: value or 0
+    if hint in (bool, int, float, str) and field.default is not dataclasses.MISSING:
+        return lambda value: field.default if value is None else value
+    return _back(hint)
 
 
 def _back(hint: Any) -> Convert:
     """From a column's value to a field's; what may be missing stays None, and what an older file
-    did not have is empty.
+    did not have is empty, or what it is by default.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
