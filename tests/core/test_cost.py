@@ -27,7 +27,7 @@ from tests.core.fleet import START_NS
 
 MOST_JUDGING = 825
 MOST_READING: dict[Encoding, int] = {"json": 1_030, "binary": 235}
-MOST_INSTANT = 62
+MOST_INSTANT = 64
 FOREST = Forest(fit(np.random.default_rng(5).normal(size=(600, features.SIZE)), features.NAMES, 5))
 ALL = Core(Models(((0, FOREST),)))
 NO_ONSET = Core(Models(((0, FOREST),)), Detection(detectors=("distance", "forest")))
