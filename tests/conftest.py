@@ -11,9 +11,10 @@ from hypothesis import settings
 settings.register_profile("plimsoll", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("plimsoll")
 
-LANES = {"docker": "docker", "scenarios": "docker", "telemetry": "docker", "kafka": "kafka"}
-"""Folders whose tests share a server: where several processes share the work, one runs all of a
-lane, one after another. Elsewhere a file's tests share what they have warmed up."""
+LANES = {"contracts": "docker", "docker": "docker", "scenarios": "docker", "telemetry": "docker"}
+"""Folders whose tests share the engine: where several processes share the work, one runs all of
+a lane, one after another. Elsewhere a file's tests share what they have warmed up, each process
+having a broker of its own."""
 
 pytest_plugins = ["tests.fixtures_docker", "tests.fixtures_kafka", "tests.fixtures_secured"]
 
@@ -21,14 +22,10 @@ pytest_plugins = ["tests.fixtures_docker", "tests.fixtures_kafka", "tests.fixtur
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each test into its lane; those of a server come first, since they take longest."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_lane(item)))
-    items.sort(key=lambda item: _lane(item) not in LANES.values())
-
-
-def _lane(item: pytest.Item) -> str:
-    if "docker_client" in getattr(item, "fixturenames", ()):
-        return "docker"
-    return LANES.get(item.path.parent.name, item.path.name)
+        lane = LANES.get(item.path.parent.name, item.path.name)
+        item.add_marker(pytest.mark.xdist_group(lane))
+    servers = [*LANES, "kafka"]
+    items.sort(key=lambda item: item.path.parent.name not in servers)
 
 
 @pytest.hookimpl(wrapper=True)
