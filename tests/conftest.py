@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has none
 
 settings.register_profile("plimsoll", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("plimsoll")
@@ -19,11 +22,20 @@ having a broker of its own."""
 pytest_plugins = ["tests.fixtures_docker", "tests.fixtures_kafka", "tests.fixtures_secured"]
 
 
+class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A lane for each file, one for all that use the engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        return LANES.get(path.parent.name, str(path))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each test into its lane; those of a server come first, since they take longest."""
-    for item in items:
-        lane = LANES.get(item.path.parent.name, item.path.name)
-        item.add_marker(pytest.mark.xdist_group(lane))
+    """Those of a server come first, since they take longest."""
     servers = [*LANES, "kafka"]
     items.sort(key=lambda item: item.path.parent.name not in servers)
 
