@@ -43,7 +43,7 @@ demo-docker: setup ## the same with real containers on a real Kafka (root, Java 
 	@$(PY) -m infra.demo_docker $(if $(JSON),--json)
 
 test: setup ## every test; gets what they need where it may (Kafka's jars, a Docker engine)
-	@infra/with_servers.sh $(PY) -m pytest -n 3 --dist loadscope $(TESTS)
+	@infra/with_servers.sh $(PY) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(TESTS)
 
 fuzz: setup ## hostile input for all that reads: make fuzz COUNT=1000000 (SEED=, ONLY=, JSON=1)
 	@$(PY) -m tests.fuzz --count $(COUNT) --seed $(SEED) $(if $(ONLY),--only $(ONLY)) \

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures_kafka import TestKafka, broker_or_skip
-from tests.kafka.chaos.control import Control
+from tests.fixtures_kafka import broker_or_skip
 from tests.kafka.chaos.faults import plan
 from tests.kafka.chaos.run import run
 
@@ -33,14 +32,3 @@ def test_the_whole_line_loses_nothing_while_its_parts_are_killed(tmp_path: Path)
     assert told["alerts_equal"], told["parts"]
     assert told["parts"]["govern"]["orders"] == 5, "one before the faults, one each, one to die by"
     assert told["parts"]["worker"]["outputs"] > 0
-
-
-@pytest.mark.timeout(600)  # a hang has a length
-def test_a_recovery_without_patience_hangs(kafka: TestKafka, tmp_path: Path) -> None:
-    """Were it not so, a run in which nothing hangs would show nothing. It takes a read that is
-    under way just then, so not every try has one.
-    """
-    assert any(
-        Control(kafka.bootstrap, tmp_path, "impatient", widen_s=widen_s).run()["hung"]
-        for widen_s in (0.15, 0.3, 0.6, 0.15, 0.3)
-    )
