@@ -8,6 +8,7 @@ import functools
 import pytest
 
 from models.features import Array
+from models.learning import meet_image
 from models.pipeline import Core
 from models.records.facts import Fact, Program
 from models.records.verdict import Level
@@ -126,3 +127,32 @@ def test_a_nightly_job_is_called_twice_and_then_no_more() -> None:
 def test_a_habit_excuses_nothing_else(story: Story, level: Level) -> None:
     """An attacker who waits for the nightly job gains its size, no more."""
     assert level in third_day(story)
+
+
+def test_what_an_incident_began_with_is_taken_back() -> None:
+    """The work came first, the proof ten minutes later: neither is a habit in the making."""
+    lineage, watch = copy.deepcopy(two_nights())
+    proof = Program("/tmp/x", in_image=False, parent="")
+
+    def story(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        late = lineage.now_s % 86_400 - NIGHT_S >= 600
+        night_job(3.0, proof if late else None)(lineage, place, row, facts)
+
+    watch.run([lineage], 12 * 3_600, story)
+
+    (state,) = watch.states.values()
+    (image,) = state.images.values()
+    beats = [at_ns for kept in image.rhythm.values() for at_ns, _ in kept]
+    assert beats, "the first two nights are still known"
+    assert max(beats) < START_NS + 2 * DAY_NS
+
+
+def test_a_new_version_knows_the_habits_of_the_one_before() -> None:
+    """A deploy does not change when backups run."""
+    state = next(iter(two_nights()[1].states.values())).copy()
+    (before,) = state.images.values()
+    meet_image(state, "shop/database@sha256:next", state.now_ns)
+    after = state.images["shop/database@sha256:next"]
+    assert after.rhythm == before.rhythm
+    assert after.together is before.together
+    assert after.onset_tail == before.onset_tail
