@@ -44,8 +44,8 @@ from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
-_SIDE_BY_SIDE: Final = 2_048
-"""Members that are judged side by side: more save nothing, and leave the cache."""
+_SIDE_BY_SIDE: Final = 4_096
+"""Members, or samples, that are judged side by side: more save nothing, and leave the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,45 +146,53 @@ def judge(states: Mapping[str, LineageState], arrivals: Sequence[Arrival], core:
     queues: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         queues.setdefault(arrival.group, []).append(arrival)
-    for group, queue in queues.items():
-        known = states.get(group)
-        if known is not None:
-            judged.states[group] = known.copy()
-        elif not all(isinstance(arrival.record, Tick) for arrival in queue):
-            judged.states[group] = LineageState()
-    waiting = [(judged.states[group], queue) for group, queue in queues.items()
-               if group in judged.states]  # fmt: skip  # one expression
-    # Who has most to come first: a wave is then of the first of them.
-    waiting.sort(key=lambda one: -len(one[1]))
+    waiting = [(group, states.get(group), queue) for group, queue in queues.items()]
     for some in _crowded(waiting):
         _judge_crowd(some, core, judged)
     return judged
 
 
-Waiting = list[tuple[LineageState, list[Arrival]]]
+Waiting = list[tuple[str, LineageState | None, list[Arrival]]]
 
 
 def _crowded(waiting: Waiting) -> Iterator[Waiting]:
-    """Some at a time: so many that numpy has something to do, and all fits a cache."""
+    """Some lineages at a time: so many that numpy has something to do, and all fits a cache.
+    Who has most to come goes first: a wave is then of the first of them.
+    """
     some: Waiting = []
-    members = 0
-    for one in waiting:
-        members += max(len(one[0].members), 1)
-        if some and members > _SIDE_BY_SIDE:
+    rows = 0
+    for one in sorted(waiting, key=lambda one: -len(one[2])):
+        _, state, queue = one
+        if state is None and all(isinstance(arrival.record, Tick) for arrival in queue):
+            continue
+        more = max(0 if state is None else len(state.members), *map(_rows, queue))
+        if some and rows + more > _SIDE_BY_SIDE:
             yield some
-            some, members = [], max(len(one[0].members), 1)
+            some, rows = [], 0
         some.append(one)
+        rows += more
     if some:
         yield some
 
 
+def _rows(arrival: Arrival) -> int:
+    return len(arrival.record.samples) if isinstance(arrival.record, Batch) else 1
+
+
 def _judge_crowd(waiting: Waiting, core: Core, judged: Judgement) -> None:
-    crowd: Crowd | None = None
-    for turn in range(len(waiting[0][1])):
-        now = [(state, queue[turn]) for state, queue in waiting if turn < len(queue)]
+    alone = len(waiting) == 1
+    queues = [queue for _, _, queue in waiting]
+    states = [LineageState() if state is None else state.copy(members=alone)
+              for _, state, _ in waiting]  # fmt: skip  # one expression
+    crowd = Crowd.of(states)  # whose arrays are copies, unless there is but one
+    for turn in range(len(queues[0])):
+        now = [(state, queue[turn]) for state, queue in zip(states, queues, strict=True)
+               if turn < len(queue)]  # fmt: skip  # one expression
         crowd = _wave(crowd, now, core, judged)
-    for state, _ in waiting:
-        state.members.own()
+    for (group, _, _), state in zip(waiting, states, strict=True):
+        if not alone:
+            state.members.own()
+        judged.states[group] = state
 
 
 def tick(states: Mapping[str, LineageState], tick: Tick, core: Core) -> Judgement:
@@ -211,10 +219,8 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
 Wave = list[tuple[LineageState, Arrival]]
 
 
-def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Crowd:
-    """Judge one record of each of these lineages. ``crowd``: what the wave before gave, which
-    had these lineages and maybe more.
-    """
+def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
+    """Judge one record of each of these lineages, the first of the ``crowd``."""
     batches: dict[int, Batch] = {}
     met: dict[int, Whole] = {}
     for at, (state, arrival) in enumerate(wave):
@@ -222,7 +228,7 @@ def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Cro
             batches[at] = arrival.record
             met[at] = _let_in(state, arrival.record)
     states = [state for state, _ in wave]
-    if crowd is None or not crowd.still(states):
+    if not crowd.still(states):
         crowd = Crowd.of(states)
     crowd = crowd.first(len(states))
     said = Said(judged.verdicts, judged.findings)
