@@ -211,7 +211,7 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     which nothing is known as 0.
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
-    met = _let_in(state, batch)
+    met = _let_in(state, batch, batch.at_ns)
     crowd, detection = Crowd.of([state]), (core or Core()).detection
     return deviations_of(crowd, take(crowd, {0: batch}, {0: met}, detection), detection)
 
@@ -223,10 +223,11 @@ def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
     """Judge one record of each of these lineages, the first of the ``crowd``."""
     batches: dict[int, Batch] = {}
     met: dict[int, Whole] = {}
+    times_ns = [arrival.record.at_ns for _, arrival in wave]
     for at, (state, arrival) in enumerate(wave):
         if isinstance(arrival.record, Batch):
             batches[at] = arrival.record
-            met[at] = _let_in(state, arrival.record)
+            met[at] = _let_in(state, arrival.record, times_ns[at])
     states = [state for state, _ in wave]
     if not crowd.still(states):
         crowd = Crowd.of(states)
@@ -234,12 +235,14 @@ def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
     said = Said(judged.verdicts, judged.findings)
     benches = [
         Bench(state, core.detection, arrival.arrived_ns, forest, said)
-        for (state, arrival), forest in zip(wave, _turn(wave, core, Models.active), strict=True)
+        for (state, arrival), forest in zip(
+            wave, _turn(states, times_ns, core, Models.active), strict=True
+        )
     ]
     if batches:
         taken = take(crowd, batches, met, core.detection)
         judged.duplicates += sum(taken.duplicates.values())
-        _judge_batches(crowd, taken, benches, _turn(wave, core, Models.shadow))
+        _judge_batches(crowd, taken, benches, _turn(states, times_ns, core, Models.shadow))
     passing = [
         at for at, (_, arrival) in enumerate(wave)
         if at in batches or _judge_other(benches[at], arrival.record)
@@ -249,30 +252,34 @@ def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
 
 
 def _turn(
-    wave: Wave, core: Core, which: Callable[[Models, int, str], Forest | None]
-) -> list[Forest | None]:
-    """The forest whose turn it is, for each record."""
+    states: list[LineageState], times_ns: list[int], core: Core,
+    which: Callable[[Models, int, str], Forest | None],
+) -> list[Forest | None]:  # fmt: skip  # two lines say as much
+    """The forest whose turn it is, for a record of each state at its time."""
     if not core.models or "forest" not in core.detection.detectors:
-        return [None] * len(wave)
-    return [which(core.models, arrival.record.at_ns, state.lineage) for state, arrival in wave]
+        return [None] * len(states)
+    return [
+        which(core.models, at_ns, state.lineage)
+        for state, at_ns in zip(states, times_ns, strict=True)
+    ]
 
 
-def _let_in(state: LineageState, batch: Batch) -> Whole:
-    """Who speaks; the rows of a batch's members in the state."""
-    _enter(state, batch)
+def _let_in(state: LineageState, batch: Batch, at_ns: int) -> Whole:
+    """Who speaks; the rows of a batch's members in the state. ``at_ns``: the batch's time."""
+    _enter(state, batch, at_ns)
     begin(state, state.now_ns)
-    return state.members.met(batch.members, batch.at_ns)
+    return state.members.met(batch.members, at_ns)
 
 
-def _enter(state: LineageState, record: Batch | Sightings) -> None:
+def _enter(state: LineageState, record: Batch | Sightings, at_ns: int) -> None:
     if not state.block_ns:
         state.scope, state.lineage, state.role = record.scope, record.lineage, record.role
-        state.block_ns = record.at_ns
-        state.minute_ns = record.at_ns - record.at_ns % MINUTE_NS
-    state.now_ns = max(state.now_ns, record.at_ns)
+        state.block_ns = at_ns
+        state.minute_ns = at_ns - at_ns % MINUTE_NS
+    state.now_ns = max(state.now_ns, at_ns)
     for member in record.members:
         if member.image not in state.images:
-            meet_image(state, member.image, record.at_ns)
+            meet_image(state, member.image, at_ns)
 
 
 def _judge_batches(
@@ -333,7 +340,7 @@ def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> boo
     if isinstance(record, Lesson):
         hear(state, record)
     elif isinstance(record, Sightings):
-        _enter(state, record)
+        _enter(state, record, record.at_ns)
         begin(state, state.now_ns)
         touched = notice(state, record, detection)
         if touched:
