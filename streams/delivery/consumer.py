@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -64,6 +65,7 @@ class LeanConsumer(driver.Consumer):
         self.fetch_idle.set()
         self.polls = 0
         self.due: dict[TP, int] = {}  # the offset to be handed over next, acknowledged topics
+        self._rebalancing = False  # partitions were given up, the next are not known yet
         self._settling = asyncio.Lock()
         self._failed: Exception | None = None
         self._drops: dict[TP, Callable[[], None]] = {}  # the queue keeps callbacks in a set
@@ -89,10 +91,11 @@ class LeanConsumer(driver.Consumer):
             if self._failed is not None:
                 raise self._failed
             owed = [(table, table.take_owed()) for table in self._late_tables()]
+            may_write = partial(self._may_write, self.app.consumer_generation_id)
             try:
                 await self.outbox.delivered()
                 for table, rows in owed:
-                    await table.write(rows, self._may_write)
+                    await table.write(rows, may_write)
             except BaseException:
                 for table, rows in owed:
                     table.put_back(rows)
@@ -101,12 +104,11 @@ class LeanConsumer(driver.Consumer):
     def _late_tables(self) -> list[LateTable]:
         return [table for table in self.app.tables.values() if isinstance(table, LateTable)]
 
-    async def _may_write(self) -> None:
+    async def _may_write(self, generation: int) -> None:
         """Wait while it is unsure whether the session still holds (a silent broker).
 
-        Raises: LostSession once the group is known to have gone on without us.
+        Raises: LostSession once the group is known to have gone on.
         """
-        generation = self.app.consumer_generation_id
         while not self.lease.holds(generation):
             if self.lease.lost(generation):
                 raise LostSession(
@@ -118,6 +120,7 @@ class LeanConsumer(driver.Consumer):
     async def _commit_offsets(
         self, offsets: Mapping[TP, int], start_new_transaction: bool = True
     ) -> bool:
+        generation = self.app.consumer_generation_id
         try:
             await self.settle()
         except LostSession as lost:
@@ -132,6 +135,8 @@ class LeanConsumer(driver.Consumer):
             )
             await self.crash(problem)
             return False
+        if self.app.consumer_generation_id != generation:
+            return False  # what was not written by then is forgotten, and read again
         done: bool = await super()._commit_offsets(offsets, start_new_transaction)
         return done
 
@@ -142,6 +147,7 @@ class LeanConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """End the loop body in progress and commit it while the partitions are still ours."""
+        self._rebalancing = True
         if not self.app.should_stop and self.assignment():
             self.stop_flow()
             self.app.flow_control.suspend()
@@ -149,7 +155,21 @@ class LeanConsumer(driver.Consumer):
             await self.wait_empty()
         await super().on_partitions_revoked(revoked)
 
+    def resume_flow(self) -> None:
+        """Not from when partitions were given up until the next are known: a recovery that is
+        overtaken by a rebalance may end all the same.
+        """
+        if not self._rebalancing:
+            super().resume_flow()
+
+    def rebalanced(self) -> None:
+        """Who recovers from here on does so for the partitions that we have now."""
+        self._rebalancing = False
+
     async def perform_seek(self) -> None:
+        # The tables are what the changelogs say: what else was acknowledged is read again.
+        for index in (self._acked, self._acked_index, self._gap):
+            index.clear()
         await super().perform_seek()
         ours, acknowledged = self.assignment(), self.app.topics.acks_enabled_for
         # Without a committed offset stock leaves a position where the last fetch put it.
@@ -165,24 +185,34 @@ class LeanConsumer(driver.Consumer):
             if at is not None and tp in ours and acknowledged(tp.topic)
         }
         self.continuity.sought(self.due)
+        log.info(
+            "reading goes on", generation=self.app.consumer_generation_id,
+            offsets={f"{tp.topic}[{tp.partition}]": at for tp, at in sorted(self.due.items())},
+        )  # fmt: skip  # one line of fields
         for table in self._late_tables():
             table.began({(tp.topic, tp.partition): tp not in new for tp in self.due})
 
     def ack_many(self, messages: list[Any]) -> None:
-        """Acknowledge a loop body's messages: Message.ack and Consumer.ack in one step."""
+        """Acknowledge a loop body's messages: Message.ack and Consumer.ack in one step.
+
+        Those of an earlier generation do not count: the state that they led to is forgotten.
+        """
+        generation = self.app.consumer_generation_id
         with ack_lock:
             for message in messages:
-                self._ack_one(message)
+                self._ack_one(message, generation)
             self._unacked_messages.discard(messages[-1])
             waiter = self._waiting_for_ack
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
-    def _ack_one(self, message: Any) -> None:
+    def _ack_one(self, message: Any, generation: int) -> None:
         message.refcount = max(message.refcount - 1, 0)
         if message.acked or message.refcount:
             return
         message.acked = True
+        if message.generation_id != generation:
+            return
         tp, offset = message.tp, message.offset
         committed, index = self._committed_offset[tp], self._acked_index[tp]
         if (committed is None or offset >= committed) and offset not in index:

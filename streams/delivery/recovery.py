@@ -58,6 +58,9 @@ class PatientRecovery(Recovery):
         for tp in revoked:
             self.revoke(tp)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        if generation_id == self._generation_id:  # else another one has overtaken it
+            consumer: Any = self.app.consumer
+            consumer.rebalanced()
 
     def _set_recovery_started(self) -> None:
         self.signal_recovery_end.clear()  # stock clears it with each record read, waited for or not

@@ -24,12 +24,20 @@ HELD_BYTES: Final = 16 << 10
 
 
 @dataclass
-class _Recovered:
+class Recovered:
     """One partition of the table as a new worker would have it."""
 
     keeper: Keeper | None = None
     rows: dict[bytes, bytes] = field(default_factory=dict)
     partition_by_key: dict[bytes, int] = field(default_factory=dict)
+
+    def take(self, rows: Rows[LineageState], key: bytes, value: bytes | None, place: int) -> None:
+        """One record of the changelog."""
+        if value is None:
+            self.rows.pop(key, None)
+            self.partition_by_key.pop(key, None)
+        elif key not in self.rows or rows.newer(self.rows[key], value):
+            self.rows[key], self.partition_by_key[key] = value, place
 
 
 class Baselines:
@@ -73,15 +81,10 @@ class Baselines:
 
     def rows(self, partition: int) -> Rows[LineageState]:
         """One partition as a new worker would recover it."""
-        table = _Recovered()
+        table = Recovered()
         rows = rows_on(table, self._topics)
         for message, _, _ in self._log.messages(partitions=[partition]):
-            key, value = message.key() or b"", message.value()
-            if value is None:
-                table.rows.pop(key, None)
-                table.partition_by_key.pop(key, None)
-            elif key not in table.rows or rows.newer(table.rows[key], value):
-                table.rows[key], table.partition_by_key[key] = value, partition
+            table.take(rows, message.key() or b"", message.value(), partition)
         rows.recovered()
         return rows
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from faust.types import TP
+from faust.types import TP, Message
 
 from models.errors import ConfigurationError, MalformedRecord
 from models.health import State
@@ -315,6 +316,77 @@ def test_a_worker_leaves_nothing_where_it_is_started(
     monkeypatch.chdir(tmp_path)
     make_app("plimsoll-test", Delivery("127.0.0.1:1"))._create_directories()
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- rebalances: what is forgotten of the state is forgotten of the offsets -------------------
+
+
+@contextmanager
+def consumer_of(generation: int) -> Iterator[tuple[Any, Any]]:
+    """An app and its consumer, neither started; inside of a loop."""
+    app: Any = make_app("plimsoll-test", Delivery("127.0.0.1:1"))
+    app.finalize()
+    app.consumer_generation_id = generation
+    try:
+        yield app, app.consumer
+    finally:
+        app.consumer._thread.thread_loop.close()
+
+
+def message_of(generation: int, offset: int) -> Any:
+    message: Any = Message("telemetry", 1, offset, 0.0, 0, [], b"", b"", None, 0, 0, tp=ONE)
+    message.generation_id = generation
+    return message
+
+
+async def nothing(*_: Any) -> None: ...
+
+
+def test_what_is_acknowledged_counts_in_its_own_generation_only() -> None:
+    """The state that it led to was forgotten with the rebalance: committed, it would be lost."""
+
+    async def acknowledged() -> list[int | None]:
+        with consumer_of(7) as (_, consumer):
+            consumer.ack_many([message_of(6, offset) for offset in range(3)])
+            before = consumer._new_offset(ONE)
+            consumer.ack_many([message_of(7, offset) for offset in range(2)])
+            return [before, consumer._new_offset(ONE)]
+
+    assert asyncio.run(acknowledged()) == [None, 2]
+
+
+def test_a_recovery_that_is_overtaken_by_a_rebalance_resumes_nothing() -> None:
+    """What came then would be judged by a table that is still read back."""
+
+    async def flows() -> list[bool]:
+        with consumer_of(6) as (_, consumer):
+            consumer._on_partitions_revoked, consumer.assignment = nothing, set
+            await consumer.on_partitions_revoked({ONE})
+            consumer.stop_flow()
+            consumer.resume_flow()
+            between = consumer.flow_active
+            consumer.rebalanced()
+            consumer.resume_flow()
+            return [between, consumer.flow_active]
+
+    assert asyncio.run(flows()) == [False, True]
+
+
+def test_a_commit_that_lasts_into_a_rebalance_commits_nothing() -> None:
+    """What it would have written was forgotten meanwhile."""
+
+    async def committed() -> bool:
+        with consumer_of(6) as (app, consumer):
+            consumer.assignment = lambda: pytest.fail("went on to commit")
+            under_way = asyncio.get_running_loop().create_future()
+            consumer.outbox._owed = [under_way]
+            committing = asyncio.ensure_future(consumer._commit_offsets({ONE: 5}))
+            await asyncio.sleep(0)  # until it waits for its outputs
+            app.consumer_generation_id = 7
+            under_way.set_result(None)
+            return bool(await committing)
+
+    assert not asyncio.run(committed())
 
 
 # ---- recovery -------------------------------------------------------------------------------

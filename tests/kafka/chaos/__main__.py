@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -34,17 +35,24 @@ Say = Callable[[str, float], None]
 
 def main() -> int:
     asked = _asked()
-    with _scratch(asked.keep) as directory, _bar() as say:
+    directory = _folder(asked.keep)
+    with _bar() as say:
         try:
             told = _measured(directory, asked, say)
         except KafkaUnavailable as missing:
             sys.stderr.write(f"make chaos needs a Kafka of its own: {missing}\n")
+            shutil.rmtree(directory)
             return 2
+    well = _well(told, controlled=asked.control)
+    if well and asked.keep is None:
+        shutil.rmtree(directory)
+    else:
+        sys.stderr.write(f"logs and all that was written lie in {directory}\n")
     text = json.dumps(told, indent=2) + "\n"
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(text)
     sys.stdout.write(text)
-    return int(not _well(told, controlled=asked.control))
+    return int(not well)
 
 
 def _asked() -> argparse.Namespace:
@@ -95,14 +103,12 @@ def _well(told: dict[str, Any], *, controlled: bool) -> bool:
     return bool(ours and told["lost_changelog"]["equal"] and shown)
 
 
-@contextmanager
-def _scratch(kept: Path | None) -> Iterator[Path]:
-    if kept is not None:
-        kept.mkdir(parents=True)
-        yield kept
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield Path(scratch)
+def _folder(kept: Path | None) -> Path:
+    """Of a run that fails it stays, for what happened cannot be had again."""
+    if kept is None:
+        return Path(tempfile.mkdtemp(prefix="plimsoll-chaos-"))
+    kept.mkdir(parents=True)
+    return kept
 
 
 @contextmanager

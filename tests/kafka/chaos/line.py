@@ -154,7 +154,7 @@ class Line:
         ours = {
             "KAFKA__BOOTSTRAP": self.bootstrap, "TOPIC_PREFIX": self.prefix,
             "DATA_DIR": str(self.directory), "TOPICS__PARTITIONS": str(PARTITIONS),
-            "LOGS__FORM": "json", "LOGS__LEVEL": "warning",
+            "LOGS__FORM": "json", "LOGS__LEVEL": "info",
             "GATHER__GROUP": self.group("gather"),
             "WORKER__GROUP": self.group("worker"), "WORKER__SESSION_TIMEOUT_S": "6",
             "GOVERNOR__GROUP": self.group("govern"), "GOVERNOR__SESSION_TIMEOUT_S": "6",

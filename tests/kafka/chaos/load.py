@@ -174,7 +174,7 @@ class Load:
     def _send_odd_batches(self) -> None:
         """To the judge itself: what comes twice, late, from the future, and is no record."""
         now_ns = time.time_ns()
-        values = [encode(_batch(now_ns + ahead_ns, self._rows[self.written % POOL]))
+        values = [encode(odd_batch(now_ns + ahead_ns, self._rows[self.written % POOL]))
                   for ahead_ns in (0, 0, -SKEW_NS, SKEW_NS, TOO_FAR_NS)]  # fmt: skip  # two lines
         for value in (*values, b"\xffno record"):
             self._produce(
@@ -216,7 +216,7 @@ def _entry(host: int, at: int, subject: str, at_ns: int) -> InventoryEntry:
     return InventoryEntry("default", subject, host_name(host), image, lineage, seen_ns=at_ns)
 
 
-def _batch(at_ns: int, rows: Any) -> Batch:
+def odd_batch(at_ns: int, rows: Any) -> Batch:
     lineage = ODD_GROUP.split("/", 1)[1].rstrip("/")
     subjects = tuple(subject_of(2**33, number) for number in range(EACH))
     members = tuple(Member(one, "host-odd", f"{lineage}@sha256:{1:064d}") for one in subjects)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from models.contract import KIND_HEADER
+from models.contract import KIND_HEADER, partition_of
 from models.detection import Detection
 from models.errors import MalformedRecord
 from models.evidence import Head, verify
@@ -38,11 +38,12 @@ from streams.alerts import wrapped
 from streams.archive import layout
 from streams.archive.tables import archived
 from streams.settings import load as settings
-from streams.stores.baselines import Baselines
+from streams.stores.baselines import TABLE, Baselines
 from streams.stores.window import TelemetryLog, TopicLog, kind_of
 from tests.kafka.chaos.line import POLICY, Line
 from tests.kafka.chaos.load import EACH, Load, subject_of
 from tests.kafka.chaos.responder import cut_off
+from tests.kafka.chaos.trace import Wrong, first_wrong
 
 Say = Callable[[str, float], None]
 
@@ -143,7 +144,20 @@ class Oracle:
             "outputs": len(expected), "groups_that_differ": unlike[:5],
             "outputs_nobody_expects": len(said.keys() - expected),
         }  # fmt: skip  # a table
+        if unlike:
+            found.notes["first_wrong"] = self._first_wrong(unlike)
         return found
+
+    def _first_wrong(self, groups: list[str]) -> list[dict[str, Any]]:
+        """Where the tables of these groups' partitions left the replay."""
+        topics, kafka = self._line.topics, self._kafka.librdkafka()
+        changelog = TopicLog(kafka, f"{self._line.group('worker')}-{TABLE}-changelog")
+        count, wrong = changelog.partitions(), list[Wrong]()
+        for place in sorted({partition_of(group.encode(), count) for group in groups}):
+            rows = (message for message, _, _ in changelog.messages(partitions=[place]))
+            records = TelemetryLog(kafka, topics.telemetry).records(0, 0, [place])
+            wrong += first_wrong(rows, records, topics, self._replay.core)
+        return [asdict(one) for one in wrong]
 
     def unlike(self) -> list[str]:
         """Groups whose rows in the changelog are not those of the replay."""
