@@ -36,12 +36,16 @@ HUNG_S: Final = 12
 
 @dataclass
 class Control:
-    """One group of plain workers, disturbed as ours are: a second one joins and leaves."""
+    """One group of plain workers, disturbed as ours are: a second one joins and leaves.
+
+    ``calm``: nothing comes while it joins, so that the fetch under way is one that waits.
+    """
 
     bootstrap: str
     directory: Path
     recovery: str
     widen_s: float = 0.0
+    calm: bool = False
     made: dict[int, int] = field(default_factory=dict)
     """By partition, how many records were written."""
 
@@ -54,6 +58,8 @@ class Control:
         self._producer = Producer({**config, "enable.idempotence": True, "log_level": 0})
         self._workers: list[subprocess.Popen[bytes]] = []
         self._ended = threading.Event()
+        self._flows = threading.Event()
+        self._flows.set()
 
     def run(self) -> dict[str, Any]:
         """What was made, and what became of it."""
@@ -64,8 +70,12 @@ class Control:
             self._until_seen(200)
             writing.start()
             for _ in range(JOINS):
+                if self.calm:
+                    self._flows.clear()
+                    self._until_still()
                 other = self._start()
                 self._until_joined(other)
+                self._flows.set()
                 time.sleep(HELD_S)  # a worker comes and goes when it does
                 self._end(other)
                 time.sleep(HELD_S)  # as above
@@ -144,7 +154,8 @@ class Control:
 
     def _write(self) -> None:
         while not self._ended.wait(0.25):
-            self._put(PER_S // 4)
+            if self._flows.is_set():
+                self._put(PER_S // 4)
 
     def _until_seen(self, least: int) -> None:
         deadline_s = time.monotonic() + 60
