@@ -8,14 +8,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
+from sklearn.ensemble import IsolationForest
 
 from models import features
 from models.detectors.forest import Forest
+from models.features import Array
 from models.pipeline import Arrival, Core, Models, judge
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member
@@ -32,6 +36,7 @@ from tests.core.fleet import (
     Watch,
 )
 
+Call = Callable[[Array], object]
 FOREST = Forest(fit(np.random.default_rng(0).normal(size=(5000, 15)), features.NAMES, 1))
 
 
@@ -41,10 +46,8 @@ def say(**values: object) -> None:
 
 def speed() -> None:
     """Microseconds of one core; the forest a row, judging a sample."""
-    rows = np.random.default_rng(1).normal(size=(1000, features.SIZE))
-    for count in (1, 10, 100, 1000):
-        best = min(_timed(lambda n=count: FOREST.surprise(rows[:n])) for _ in range(20)) / count
-        say(forest_rows=count, us_a_row=round(best * 1e6, 2))
+    for size in (12, features.SIZE):
+        _forest_speed(size)
     for groups, calls in ((1, 200), (50, 12)):
         for forests in ((), ((0, FOREST),)):
             spent = _judging(groups, calls, Core(Models(forests)))
@@ -53,10 +56,46 @@ def speed() -> None:
         say(groups=groups, forest=True, shadow=True, us_a_sample=round(spent * 1e6, 2))
 
 
-def _timed(call: object) -> float:
-    began = time.perf_counter()
-    call()  # type: ignore[operator]  # a lambda
-    return time.perf_counter() - began
+def _forest_speed(size: int) -> None:
+    """Our forest and scikit-learn's, by turns in one run, on rows that differ from call to call."""
+    seen = np.random.default_rng(0).normal(size=(5000, size)).astype(np.float32)
+    rows = np.random.default_rng(1).normal(size=(5000, size)).astype(np.float32).astype(np.float64)
+    forest = Forest(fit(seen.astype(np.float64), tuple(str(at) for at in range(size)), 1))
+    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=1).fit(seen)
+    off = np.abs(forest.scores(rows) - theirs.score_samples(rows.astype(np.float32))).max()
+    began = time.process_time()
+    Forest(forest.trees)
+    say(
+        features=size,
+        built_ms=round((time.process_time() - began) * 1e3, 1),
+        off_at_most=float(off),
+    )
+    for count in (1, 10, 100, 1000):
+        calls = {
+            "us_a_row": forest.surprise,
+            "shares_us_a_row": forest.shares,
+            "scikit_learn_us_a_row": lambda some: theirs.score_samples(some.astype(np.float32)),
+        }
+        spent = _by_turns(calls, rows, count)
+        say(features=size, forest_rows=count, **{name: round(us, 2) for name, us in spent.items()})
+
+
+def _by_turns(calls: dict[str, Call], rows: Array, count: int) -> dict[str, float]:
+    """Medians of CPU time a row."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(101):
+        for name, call in calls.items():
+            least = 1 if name.startswith("scikit") else max(200 // count, 1)
+            some = [rows[at : at + count] for at in _places(turn, least, count, len(rows))]
+            began = time.process_time()
+            for part in some:
+                call(part)
+            spent[name].append((time.process_time() - began) * 1e6 / (count * least))
+    return {name: statistics.median(each) for name, each in spent.items()}
+
+
+def _places(turn: int, calls: int, count: int, rows: int) -> list[int]:
+    return [(turn * calls + call) * count % (rows - count + 1) for call in range(calls)]
 
 
 def _judging(groups: int, calls: int, core: Core) -> float:
