@@ -60,7 +60,7 @@ class Forest:
         length = np.concatenate([trees.expected, trees.leaf], axis=1)
         unit = _unit(length)
         self._length = _rounded(length, unit)
-        path = settled(trees.threshold, self._length[:, trees.threshold.shape[1] :])
+        path = settled(self._length[:, trees.threshold.shape[1] :])
         ends = ~np.isnan(path)
         self._walks = walks(trees.feature, trees.threshold, ends, len(trees.features))
         tree, node = self._walks.tree, self._walks.node

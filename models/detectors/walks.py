@@ -49,21 +49,17 @@ _FEW: Final = 40
 """Up to so many rows are quicker with fewer calls of numpy, each of which does more."""
 _CELLS: Final = 4096
 _LEAST_SPAN: Final = 1e-20
-_MOST_STEPS: Final = 16
 
 
-def settled(threshold: Single, leaf: Array) -> Array:
+def settled(leaf: Array) -> Array:
     """The path length of each node from which on nothing is decided any more: of leaves, and
     of splits between equal ones. NaN elsewhere. Shape (trees, nodes).
     """
-    length = np.concatenate([np.full(threshold.shape, np.nan), leaf], axis=1)
-    for level in reversed(range(leaf.shape[1].bit_length() - 1)):
-        first = 2**level - 1
-        left, right = (length[:, 2 * first + side : 4 * first + 3 : 2] for side in (1, 2))
-        nodes = slice(first, 2 * first + 1)
-        idle = (left == right) | np.isinf(threshold[:, nodes])
-        length[:, nodes] = np.where(idle, left, np.nan)
-    return length
+    levels = [leaf]
+    while levels[-1].shape[1] > 1:
+        left, right = levels[-1][:, ::2], levels[-1][:, 1::2]
+        levels.append(np.where(left == right, left, np.nan))
+    return np.concatenate(levels[::-1], axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,24 +157,31 @@ class _Ranks:
         self._build_grid()
 
     def _build_grid(self) -> None:
-        """Ranks without a search: a linear grid gives the rank at a cell's lower edge, a few
-        comparisons the rest. Exact, for the cell of a value is monotone in it.
+        """Ranks almost without a search: a linear grid gives the rank at a cell's lower edge,
+        halving among what lies in one cell the rest. Exact, for a value's cell is monotone in
+        it. Where one looks beyond a feature's thresholds there is plus infinity.
         """
-        self._thresholds: Single = self._keys.imag.copy()
         count = len(self.start)
         self._low = np.zeros((count, 1), np.float32)
         self._per_unit = np.ones((count, 1), np.float32)
         self._grid = np.empty((count, _CELLS), np.int64)
-        self._steps = 1
+        most, thresholds = 1, []
         for at, (start, stop) in enumerate(zip(self.start, self.stop, strict=True)):
-            of = self._thresholds[start : stop - 1]
+            of: Single = self._keys.imag[start : stop - 1]
+            thresholds.append(of)
             if len(of) and of[-1] - of[0] > _LEAST_SPAN:
                 self._low[at], self._per_unit[at] = of[0], (_CELLS - 2) / (of[-1] - of[0])
             cells = np.clip((of - self._low[at]) * self._per_unit[at], 0, _CELLS - 1)
             within = np.bincount(cells.astype(np.int64), minlength=_CELLS)
-            self._steps = max(self._steps, int(within.max()))
+            most = max(most, int(within.max()))
             self._grid[at] = np.cumsum(within) - within + start
         self._grid_row = np.arange(count)[:, None] * _CELLS
+        self._halves = [2**power for power in reversed(range(most.bit_length()))]
+        room = 2 * self._halves[0]
+        self._room = np.arange(count)[:, None] * room
+        self._grid += self._room
+        padded = [np.append(of, np.full(room + 1, np.inf, np.float32)) for of in thresholds]
+        self._thresholds: Single = np.concatenate(padded)
 
     def of(self, feature: Small, threshold: Single) -> Whole:
         """The first table row for values beyond a threshold."""
@@ -192,7 +195,7 @@ class _Ranks:
 
     def many(self, rows: Array) -> Whole:
         """The same for many rows. Shape (features, rows)."""
-        if len(rows) <= _FEW or self._steps > _MOST_STEPS:
+        if len(rows) <= _FEW:
             return self._keys.searchsorted(_keys(self._features, rows.T))
         columns = np.ascontiguousarray(rows.T, np.float32)
         cells = columns - self._low
@@ -201,8 +204,10 @@ class _Ranks:
         places = cells.astype(np.int64)
         places += self._grid_row
         ranks = self._grid.take(places, mode="clip")
-        for _ in range(self._steps):
-            ranks += columns > self._thresholds.take(ranks, mode="clip")
+        for half in self._halves:
+            beyond = columns > self._thresholds.take(ranks + (half - 1), mode="clip")
+            ranks += beyond * half
+        ranks -= self._room
         return ranks
 
 

@@ -46,8 +46,8 @@ def say(**values: object) -> None:
 
 def speed() -> None:
     """Microseconds of one core; the forest a row, judging a sample."""
-    for size in (12, features.SIZE):
-        _forest_speed(size)
+    for size, tails in ((12, "light"), (features.SIZE, "light"), (features.SIZE, "heavy")):
+        _forest_speed(size, tails)
     for groups, calls in ((1, 200), (50, 12)):
         for forests in ((), ((0, FOREST),)):
             spent = _judging(groups, calls, Core(Models(forests)))
@@ -56,46 +56,45 @@ def speed() -> None:
         say(groups=groups, forest=True, shadow=True, us_a_sample=round(spent * 1e6, 2))
 
 
-def _forest_speed(size: int) -> None:
+def _forest_speed(size: int, tails: str) -> None:
     """Our forest and scikit-learn's, by turns in one run, on rows that differ from call to call."""
-    seen = np.random.default_rng(0).normal(size=(5000, size)).astype(np.float32)
-    rows = np.random.default_rng(1).normal(size=(5000, size)).astype(np.float32).astype(np.float64)
-    forest = Forest(fit(seen.astype(np.float64), tuple(str(at) for at in range(size)), 1))
-    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=1).fit(seen)
-    off = np.abs(forest.scores(rows) - theirs.score_samples(rows.astype(np.float32))).max()
-    began = time.process_time()
-    Forest(forest.trees)
-    say(
-        features=size,
-        built_ms=round((time.process_time() - began) * 1e3, 1),
-        off_at_most=float(off),
+    rng = np.random.default_rng(0)
+    draw = (
+        rng.normal(size=(10_000, size)) if tails == "light" else rng.standard_t(2, (10_000, size))
     )
+    single = draw.astype(np.float32)
+    seen, rows = single[:5000], single[5000:].astype(np.float64)
+    trees = fit(seen.astype(np.float64), tuple(str(at) for at in range(size)), 1)
+    began = time.process_time()
+    ours = Forest(trees)
+    built = time.process_time() - began
+    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=1).fit(seen)
+    off = np.abs(ours.scores(rows) - theirs.score_samples(single[5000:])).max()
+    say(features=size, tails=tails, built_ms=round(built * 1e3, 1), off_at_most=float(off))
     for count in (1, 10, 100, 1000):
-        calls = {
-            "us_a_row": forest.surprise,
-            "shares_us_a_row": forest.shares,
+        calls: dict[str, Call] = {
+            "us_a_row": ours.surprise,
+            "shares_us_a_row": ours.shares,
             "scikit_learn_us_a_row": lambda some: theirs.score_samples(some.astype(np.float32)),
         }
         spent = _by_turns(calls, rows, count)
-        say(features=size, forest_rows=count, **{name: round(us, 2) for name, us in spent.items()})
+        say(features=size, tails=tails, forest_rows=count, **spent)
 
 
 def _by_turns(calls: dict[str, Call], rows: Array, count: int) -> dict[str, float]:
-    """Medians of CPU time a row."""
+    """Medians of CPU time a row, in microseconds."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(101):
+    for turn in range(51):
         for name, call in calls.items():
-            least = 1 if name.startswith("scikit") else max(200 // count, 1)
-            some = [rows[at : at + count] for at in _places(turn, least, count, len(rows))]
+            often = 1 if name.startswith("scikit") else max(200 // count, 1)
+            places = [
+                (turn * often + nth) * count % (len(rows) - count + 1) for nth in range(often)
+            ]
             began = time.process_time()
-            for part in some:
-                call(part)
-            spent[name].append((time.process_time() - began) * 1e6 / (count * least))
-    return {name: statistics.median(each) for name, each in spent.items()}
-
-
-def _places(turn: int, calls: int, count: int, rows: int) -> list[int]:
-    return [(turn * calls + call) * count % (rows - count + 1) for call in range(calls)]
+            for at in places:
+                call(rows[at : at + count])
+            spent[name].append((time.process_time() - began) * 1e6 / (often * count))
+    return {name: round(statistics.median(each), 2) for name, each in spent.items()}
 
 
 def _judging(groups: int, calls: int, core: Core) -> float:
