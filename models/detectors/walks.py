@@ -38,7 +38,7 @@ _WIDTH: Final = 64
 SLOTS: Final = 256
 """Of a lane: so a slot's lowest byte is the leaf's number in it."""
 _LOWEST_BYTE: Final = 0 if sys.byteorder == "little" else 7
-_ONE: Final = np.uint64(1)
+_ONE: Final = np.array(1, np.uint64)
 _MOST_SHARING: Final = 4
 _WORD_IN_LANES: Final = 3
 """What a word costs a row, measured in lanes."""

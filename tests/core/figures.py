@@ -86,7 +86,7 @@ def _by_turns(calls: dict[str, Call], rows: Array, count: int) -> dict[str, floa
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(51):
         for name, call in calls.items():
-            often = 1 if name.startswith("scikit") else max(200 // count, 1)
+            often = 1 if name.startswith("scikit") else max(1000 // count, 5)
             places = [
                 (turn * often + nth) * count % (len(rows) - count + 1) for nth in range(often)
             ]
