@@ -46,12 +46,14 @@ def first_wrong(
     return sorted(found.values(), key=lambda wrong: wrong.offset)
 
 
-def _told(
-    changelog: Iterable[Any], topics: Topics
-) -> dict[tuple[str, int], tuple[Mapping[str, bytes] | None, Wrong]]:
-    """By group and offset, what the table held once the marker of that offset was written."""
-    table = Recovered()
-    rows, told = rows_on(table, topics), {}
+Told = dict[tuple[str, int], tuple[Mapping[str, bytes] | None, Wrong]]
+"""By group and offset, the state that a marker told of, and where."""
+
+
+def _told(changelog: Iterable[Any], topics: Topics) -> Told:
+    """What the table held once each marker was written."""
+    table, told = Recovered(), Told()
+    rows = rows_on(table, topics)
     for message in changelog:
         key, value = message.key() or b"", message.value()
         table.take(rows, key, value, message.partition())
