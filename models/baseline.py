@@ -18,6 +18,8 @@ from models.features import NOISE, SIZE, Array
 
 Flags = npt.NDArray[np.bool_]
 
+LOCATION, SCALE, BETWEEN, LASTING, BLOCKS = range(5)
+"""What lies where in :attr:`Baseline.usual`."""
 CLIP: Final = 4.0
 """A sample teaches at most so many scales off: a spike shorter than a block teaches little."""
 SLOWEST: Final = 0.05
@@ -57,11 +59,15 @@ class Baseline:
     """One deviation of what lasts, in scales."""
     most_blocks: float = field(init=False, repr=False, compare=False)
     """Of the feature that is known best."""
+    usual: Array = field(init=False, repr=False, compare=False)
+    """What judging asks of it, in one array: location, scale, between, lasting_scale, blocks."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", self._scale())
         object.__setattr__(self, "lasting_scale", np.maximum(self.lasting / 3.0, 0.35))
         object.__setattr__(self, "most_blocks", float(self.blocks.max(initial=0.0)))
+        usual = self.location, self.scale, self.between, self.lasting_scale, self.blocks
+        object.__setattr__(self, "usual", np.array(usual))
 
     def _scale(self) -> Array:
         """Never less than the feature's relative noise (a feature that never moved borrows
