@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from models import baseline
 from models.baseline import Baseline
-from models.features import SIZE, Array
+from models.features import Array
 from models.lineage import Image, LineageState
 from models.members import ARRAYS, Members, Single, Whole
 
@@ -68,9 +69,8 @@ class Crowd:
         changes = [state.members.changes for state in states]
         whole = list(chain.from_iterable(images))
         baselines = [image.baseline for image in whole]
-        usual = np.array([one.usual for one in baselines]).reshape(-1, 5, SIZE)
         return cls(states, whole, start, first_slot, host, slot, **arrays, _changes=changes,
-                   _baselines=baselines, _usual=usual)  # fmt: skip  # one call
+                   _baselines=baselines, _usual=baseline.usual(baselines))  # fmt: skip  # one call
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -104,9 +104,13 @@ class Crowd:
     @property
     def usual(self) -> Array:
         """What each image's baseline says: ``(images, Baseline.usual's rows, features)``."""
-        for at, image in enumerate(self.images):
-            if image.baseline is not self._baselines[at]:
-                self._baselines[at], self._usual[at] = image.baseline, image.baseline.usual
+        known, images = self._baselines, self.images
+        other = [at for at, image in enumerate(images) if image.baseline is not known[at]]
+        if other:
+            anew = [images[at].baseline for at in other]
+            self._usual[other] = baseline.usual(anew)
+            for at, one in zip(other, anew, strict=True):
+                known[at] = one
         return self._usual
 
     def trust(self, rows: Whole | slice = _ALL) -> Array:

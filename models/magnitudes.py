@@ -13,7 +13,6 @@ from models.crowd import Crowd
 from models.detection import Detection
 from models.detectors import distance
 from models.features import BOTH_WAYS, IDLE, SIZE, Array, measured, transform
-from models.lineage import LineageState
 from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Whole
 from models.records.telemetry import Batch
 from models.runs import Runs
@@ -301,8 +300,3 @@ def _siblings_do(crowd: Crowd, taken: Taken) -> tuple[Array, Array]:
     mine = known >= 0
     up[mine], down[mine] = shared.up[known[mine], :SIZE], shared.down[known[mine], :SIZE]
     return up, down
-
-
-def alone(state: LineageState, rows: Whole) -> tuple[Array, Array]:
-    """:func:`usual` for the members of one lineage, rows of its own."""
-    return usual(Crowd.of([state]), rows)

@@ -24,8 +24,9 @@ from models.detectors.unseen import Range
 from models.features import Array
 from models.following import NEW_ROWS, Followed, arrived, follow
 from models.lineage import Image, LineageState
-from models.magnitudes import Taken, alone
+from models.magnitudes import Taken, usual
 from models.members import HIGHEST, KNOWN, LAST, LEVELS, LOWEST, RECENT, WORTH, Whole
+from models.runs import Runs
 from models.scale import Scale
 from models.watch import NEAR, evidence
 
@@ -195,14 +196,23 @@ def _onset(beyond: float, off: Array, scaled: Array, scale: Scale, at: int) -> O
     )  # fmt: skip  # short enough
 
 
-def learn(state: LineageState, image: Image, rows: Whole, detection: Detection) -> None:
-    """What departs together, from the last row of each of these quiet members: one a block,
-    so that what lasts does not speak many times.
+def learn(crowd: Crowd, rows: Whole, detection: Detection) -> None:
+    """What departs together, from the last row of each of these quiet members, image by image:
+    one a block, so that what lasts does not speak many times.
     """
-    rows = rows[state.members.account[rows, KNOWN][:, ROWS] > 0.0]
-    if len(rows) and known(image, detection):
-        followed = state.members.followed[rows].astype(np.float64)
-        last = Scale(*alone(state, rows)).seen(state.members.grid[rows, LAST][None])[0]
-        worth = state.members.account[rows, WORTH]
-        after = Followed(followed[:, LEVELS], followed[:, RECENT], worth)
-        image.together = image.together.after(arrived(after, last))
+    judged_ = crowd.account[rows, KNOWN][:, ROWS] > 0.0
+    sure = np.array([known(image, detection) for image in crowd.images], bool)
+    rows = rows[judged_ & sure[crowd.slot[rows]]]
+    if not len(rows):
+        return
+    followed = crowd.followed[rows].astype(np.float64)
+    last = Scale(*usual(crowd, rows)).seen(crowd.grid[rows, LAST][None])[0]
+    after = Followed(followed[:, LEVELS], followed[:, RECENT], crowd.account[rows, WORTH])
+    off = arrived(after, last)
+    runs, slots = Runs.of_equal(crowd.slot[rows])
+    images = [crowd.images[slot] for slot in slots.tolist()]
+    for which, places in runs.stacks:
+        some = [images[at] for at in np.arange(len(images))[which].tolist()]
+        learned = residual.after([image.together for image in some], off[places.T])
+        for image, together in zip(some, learned, strict=True):
+            image.together = together

@@ -23,7 +23,7 @@ from models.judging import judge_members, past_line, weighed_of
 from models.learning import (
     MINUTE_NS,
     block_s,
-    close_block,
+    close_blocks,
     close_minute,
     forget,
     meet_image,
@@ -234,11 +234,11 @@ def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Cro
         taken = take(crowd, batches, met, core.detection)
         judged.duplicates += sum(taken.duplicates.values())
         _judge_batches(crowd, taken, benches, _turn(wave, core, Models.shadow))
-    passing = []
-    for at, (_, arrival) in enumerate(wave):
-        if at in batches or _judge_other(benches[at], arrival.record):
-            passing.append(benches[at])
-    judged.summaries += _pass_time(passing)
+    passing = [
+        at for at, (_, arrival) in enumerate(wave)
+        if at in batches or _judge_other(benches[at], arrival.record)
+    ]  # fmt: skip  # a condition a line
+    judged.summaries += _pass_time(crowd, passing, benches)
     return crowd
 
 
@@ -339,31 +339,35 @@ def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> boo
     return True
 
 
-def _pass_time(benches: Sequence[Bench]) -> list[Summary]:
-    """Close what is due, then say when something is due next."""
+def _pass_time(crowd: Crowd, passing: list[int], benches: list[Bench]) -> list[Summary]:
+    """Close what is due of these states, then say when something is due next."""
+    if not passing:
+        return []
+    detection, states = benches[0].detection, [benches[at].state for at in passing]
+    closing = [at for at in passing if benches[at].state.now_ns >= _block_end_ns(benches[at])]
+    if closing:
+        if not crowd.still(crowd.states):  # sightings may tell of somebody new
+            crowd = Crowd.of(crowd.states)
+        close_blocks(crowd, closing, detection)
+        forget(crowd, closing, detection)
     summaries: list[Summary] = []
-    for bench in benches:
-        state, detection = bench.state, bench.detection
-        block_ns = int(block_s(state, detection) * 1e9)
-        if state.now_ns >= state.block_ns + block_ns:
-            close_block(state, detection)
-            forget(state, detection)
-        if state.now_ns >= state.minute_ns + MINUTE_NS:
+    for bench in [benches[at] for at in passing]:
+        if bench.state.now_ns >= bench.state.minute_ns + MINUTE_NS:
             model = bench.forest.trees.uid if bench.forest is not None else ""
-            summaries += close_minute(state, detection, model)
-    if benches:
-        states = [bench.state for bench in benches]
-        silences = next_silence_ns(states, benches[0].detection)
-        for bench, silence_ns in zip(benches, silences, strict=True):
-            bench.state.due_ns = _due_ns(bench, silence_ns)
+            summaries += close_minute(bench.state, detection, model)
+    for at, silence_ns in zip(passing, next_silence_ns(states, detection), strict=True):
+        benches[at].state.due_ns = _due_ns(benches[at], silence_ns)
     return summaries
+
+
+def _block_end_ns(bench: Bench) -> int:
+    return bench.state.block_ns + int(block_s(bench.state, bench.detection) * 1e9)
 
 
 def _due_ns(bench: Bench, silence_ns: int) -> int:
     state = bench.state
-    block_ns = int(block_s(state, bench.detection) * 1e9)
     due_ns = min(
-        state.block_ns + block_ns, state.minute_ns + MINUTE_NS, silence_ns, state.lessons.next_ns
+        _block_end_ns(bench), state.minute_ns + MINUTE_NS, silence_ns, state.lessons.next_ns
     )
     if any(case.level > Level.QUIET.rank for case in state.cases.values()):
         return min(due_ns, state.now_ns + _LOOK_NS)

@@ -89,18 +89,22 @@ class Together:
         """Before any row: every column counts alike."""
         return cls(np.tile(np.eye(columns), (horizons, 1, 1)))
 
-    def after(self, off: Array) -> Together:
-        """Once it has seen rows ``(rows, horizons, columns)`` too, finite."""
-        near = np.clip(off, -CLIP, CLIP)
-        rows = min(self.rows + len(near), 1.0 / _SLOWEST)
-        seen = np.einsum("rhj,rhk->hjk", near, near)
-        moments = self.moments + (seen - len(near) * self.moments) / rows
-        return Together(moments.astype(np.float32).astype(np.float64), rows)
-
     @functools.cached_property
     def residual(self) -> Residual:
         """What holds rows against them."""
         return Residual(whitened(self.moments))
+
+
+def after(before: Sequence[Together], off: Array) -> list[Together]:
+    """Once each has seen rows of its own too: ``(images, rows, horizons, columns)``, finite."""
+    near = np.minimum(np.maximum(off, -CLIP), CLIP).swapaxes(1, 2)
+    rows = [min(one.rows + off.shape[1], 1.0 / _SLOWEST) for one in before]
+    # A product for each image and horizon: it adds in one order whatever lies beside.
+    seen = np.matmul(near.swapaxes(-1, -2), near)
+    moments = np.array([one.moments for one in before])
+    moments += (seen - off.shape[1] * moments) / np.array(rows)[:, None, None, None]
+    moments = moments.astype(np.float32).astype(np.float64)
+    return [Together(own.copy(), worth) for own, worth in zip(moments, rows, strict=True)]
 
 
 def together(learned: Sequence[Together]) -> Residual:
