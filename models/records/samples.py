@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +14,18 @@ from models.records.codec import Columns, Integers, encode
 
 MOST_FEATURES = 256
 MOST_ROWS = 20_000
+
+
+_FEW: Final = 256
+"""Subjects of so few come again with every batch of a lineage, and are checked once."""
+
+
+def _check_names(subjects: tuple[str, ...]) -> None:
+    for at, subject in enumerate(subjects):
+        checks.name(subject, f"subjects[{at}]")
+
+
+_known_names = functools.lru_cache(8_192)(_check_names)  # what is refused is not remembered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +62,8 @@ class Samples:
             raise MalformedRecord("mistyped", f"{expected}, found {self.columns.shape}", "columns")
 
     def _holds(self) -> None:
-        for at, subject in enumerate(self.subjects):
-            checks.name(subject, f"subjects[{at}]")
+        few = len(self.subjects) <= _FEW
+        (_known_names if few else _check_names)(self.subjects)
         if not 0 <= self.index.min() <= self.index.max() < len(self.subjects):
             problem = f"must point into {len(self.subjects)} subjects"
             raise MalformedRecord("out-of-range", problem, "index")
