@@ -51,7 +51,7 @@ EXEMPT: Final = {
     "models.contract:murmur2": "arithmetic over any bytes; its own tests compare clients",
     "producers.sources.docker.files:_text": "text of any path, by a codec that refuses nothing",
     "producers.sources.docker.host:_addresses_v6": "the kernel's list of this host's addresses",
-    "producers.sources.docker.netlink:_answers": "the kernel's socket; entries are a target",
+    "producers.sources.docker.netlink:dumped": "the kernel's socket; entries are a target",
     "streams.archive.compaction:_grouped": "the archive's own Parquet; damage is ArchiveUnusable",
     "streams.archive.decided:_read": "the archive's own Parquet; damage is ArchiveUnusable",
     "streams.archive.telemetry:_ends": "the archive's own Parquet; damage is ArchiveUnusable",
