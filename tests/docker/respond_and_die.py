@@ -37,5 +37,5 @@ class DyingStore(ResponderStore):
 
 if __name__ == "__main__":
     DyingStore.moment, DyingStore.step = sys.argv[1:]
-    store.ResponderStore = DyingStore  # type: ignore[misc]  # what commands/respond.py will build
-    respond.command()
+    store.ResponderStore = DyingStore  # type: ignore[misc]  # what responders/process.py will build
+    respond.command().begin()

@@ -35,7 +35,7 @@ from producers.sources.docker.stats import StatsThread
 from producers.sources.docker.watch import Watch, running
 from producers.sources.framing import Framing, Row
 
-if TYPE_CHECKING:  # values alone are kept of them (models/apart.py)
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
     from producers.settings import Settings
 
 FIRST_ANSWER_S: Final = 10.0
