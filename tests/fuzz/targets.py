@@ -69,6 +69,7 @@ from streams.table_format import Body, Marker, version_of
 from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
+from tests.fuzz.calls import called, written
 
 Errors = tuple[type[Exception], ...]
 MALFORMED: Final[Errors] = (MalformedRecord,)
@@ -406,6 +407,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/card", _file("m1.json", lambda path: _store(path.parent).forest("m1")), seeds.model_cards, ("streams.stores.models:ModelStore.forest",), (UntrustedFile,)),
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
+    Target("command/call", called, written, ()),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
     Target("command/word", lambda data: why_rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:why_rejected",)),
     Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened", "models.state:_lessons_from")),
