@@ -199,9 +199,11 @@ class Line:
     tail: Tail
     lift: Lift = field(default_factory=Lift)
     _off: float = field(init=False)
+    _rareness: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._off = self.tail.doubt(self._per_block)
+        self._rareness = _rareness(self._per_block)
 
     @property
     def _per_block(self) -> float:
@@ -210,7 +212,7 @@ class Line:
     def height(self) -> float:
         """The evidence from which somebody is called."""
         tail = self.tail
-        return tail.reached(self._per_block) + self._off * tail.excess + self.lift.height
+        return tail.high + tail.excess * self._rareness + self._off * tail.excess + self.lift.height
 
     def departing(self, known: Array, evidence: Array) -> float:
         """How far above the line the farthest member is of those who open a ticket in this row,
@@ -221,40 +223,56 @@ class Line:
         return float(np.fmax.reduce(above, initial=0.0))
 
     def judge(self, known: Array, evidence: Array, *, merged: bool = False) -> tuple[Array, Flags]:
-        """One row of all members, ``(members,)``, NaN where one is absent: how far above the
-        line each is (NaN again), and who alarms.
+        """One row of all members; see :func:`judge_row`."""
+        return judge_row([self], np.zeros(len(known), np.int64), known, evidence, merged=merged)
 
-        The line itself and the accounts, ``known``, move on. Rows of an open ticket do not
-        move the tail: an incident, however long, is not taken for what is usual. Those who are
-        ``merged`` open no ticket of their own: another image's stands for theirs.
-        """
-        present = ~np.isnan(evidence)
-        margins, excess = evidence - self.height(), self.tail.excess
-        known[:, ROWS] += present
-        judged = present & (known[:, ROWS] > _FIRST_ROWS)
-        known[:, OPEN] = np.maximum(known[:, OPEN] - judged, 0.0)
-        inside = judged & (known[:, OPEN] > 0.0)
-        quiet = judged & ~inside
-        opened = quiet & (margins > 0.0) & (not merged)
-        tickets, rows = int(np.count_nonzero(opened)), int(np.count_nonzero(judged))
-        self.lift = self.lift.after(excess, self.per_row * rows, tickets)
-        alarms = opened
-        if inside.any():
-            risen = evidence > np.maximum(known[:, BEFORE], known[:, EARLIER])
-            alarms = opened | (inside & (margins > -_AGAIN * excess) & risen)
-        if tickets:
-            known[opened, OPEN] = self.merge_rows + 1
-        self._count(known, quiet, evidence)
-        known[judged, EARLIER] = known[judged, BEFORE]
-        known[judged, BEFORE] = evidence[judged]
-        first = present & ~judged
-        if first.any():
-            margins[first] = np.minimum(margins[first], -1.0) - 1.0
-        return margins, alarms
 
-    def _count(self, known: Array, quiet: Flags, evidence: Array) -> None:
-        known[quiet, PEAK] = np.maximum(known[quiet, PEAK], evidence[quiet])
-        known[:, BLOCK] += quiet
-        for at in np.flatnonzero(known[:, BLOCK] >= BLOCK_ROWS).tolist():
-            self.tail = self.tail.after(float(known[at, PEAK]))
-            known[at, BLOCK], known[at, PEAK] = 0.0, -np.inf
+def judge_row(
+    lines: Sequence[Line], of: npt.NDArray[np.int64], known: Array, evidence: Array,
+    *, merged: bool = False,
+) -> tuple[Array, Flags]:  # fmt: skip  # two lines say as much
+    """One row of all members of some images, ``(members,)``, NaN where one is absent: how far
+    above its line each is (NaN again), and who alarms. ``of``: whose line is each member's.
+
+    The lines themselves and the accounts, ``known``, move on. Rows of an open ticket do not
+    move the tail: an incident, however long, is not taken for what is usual. Those who are
+    ``merged`` open no ticket of their own: another image's stands for theirs.
+    """
+    present = ~np.isnan(evidence)
+    margins = evidence - np.array([line.height() for line in lines])[of]
+    known[:, ROWS] += present
+    judged = present & (known[:, ROWS] > _FIRST_ROWS)
+    opened_for = np.maximum(known[:, OPEN] - judged, 0.0)
+    known[:, OPEN] = opened_for
+    inside = judged & (opened_for > 0.0)
+    quiet = judged & ~inside
+    opened = quiet & (margins > 0.0) & (not merged)
+    alarms, excess = opened, [line.tail.excess for line in lines]
+    rows = np.bincount(of[judged], minlength=len(lines)).tolist()
+    tickets = np.bincount(of[opened], minlength=len(lines)).tolist()
+    for at, line in enumerate(lines):
+        line.lift = line.lift.after(excess[at], line.per_row * rows[at], tickets[at])
+    if inside.any():
+        risen = evidence > np.maximum(known[:, BEFORE], known[:, EARLIER])
+        alarms = opened | (inside & (margins > -_AGAIN * np.array(excess)[of]) & risen)
+    if opened.any():
+        most = np.array([line.merge_rows for line in lines], float)[of]
+        known[:, OPEN] = np.where(opened, most + 1.0, opened_for)
+    _count(lines, of, known, quiet, evidence)
+    known[:, EARLIER] = np.where(judged, known[:, BEFORE], known[:, EARLIER])
+    known[:, BEFORE] = np.where(judged, evidence, known[:, BEFORE])
+    first = present & ~judged
+    if first.any():
+        margins[first] = np.minimum(margins[first], -1.0) - 1.0
+    return margins, alarms
+
+
+def _count(
+    lines: Sequence[Line], of: npt.NDArray[np.int64], known: Array, quiet: Flags, evidence: Array
+) -> None:
+    known[:, PEAK] = np.where(quiet, np.maximum(known[:, PEAK], evidence), known[:, PEAK])
+    known[:, BLOCK] += quiet
+    for at in np.flatnonzero(known[:, BLOCK] >= BLOCK_ROWS).tolist():
+        line = lines[int(of[at])]
+        line.tail = line.tail.after(float(known[at, PEAK]))
+        known[at, BLOCK], known[at, PEAK] = 0.0, -np.inf

@@ -107,14 +107,22 @@ def _in_one(places: list[int]) -> Places:
     return slice(first, first + len(places)) if whole else places
 
 
-def measured(samples: Samples) -> Array:
-    """Values in each feature's own unit, derived ones too. Shape (rows, features).
+def measured(*tables: Samples) -> Array:
+    """Values in each feature's own unit, derived ones too, table by table. Shape (rows,
+    features).
 
     A value that is not finite or is negative is no measurement: NaN.
     """
-    ours, theirs = _places(samples.features)
-    values = np.full((len(NAMES), len(samples)), np.nan)
-    values[ours] = samples.columns[theirs]
+    values = np.full((len(NAMES), sum(map(len, tables))), np.nan)
+    if all(table.features == tables[0].features for table in tables):
+        ours, theirs = _places(tables[0].features)
+        values[ours] = np.concatenate([table.columns[theirs] for table in tables], axis=1)
+    else:
+        at = 0
+        for table in tables:
+            ours, theirs = _places(table.features)
+            values[ours, at : at + len(table)] = table.columns[theirs]
+            at += len(table)
     np.putmask(values, ~((values >= 0.0) & (values < 1e18)), np.nan)
     sent, packets, received = values[_SENT], values[_SENT_PACKETS], values[_RECEIVED]
     # Of next to nothing no ratio can be told; the constants calm those of little.

@@ -7,19 +7,22 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from models.crowd import Crowd
 from models.detectors.rarity import PROOF, STRONG
 from models.features import Array
 from models.learning import veto
-from models.lineage import Case, Image, LineageState
+from models.lineage import Case, Image
 from models.pieces import Bench, facts, magnitudes, onset
 from models.records.verdict import Evidence, Family, Finding, Level, Reason, Verdict
-from models.siblings import Weighed, share, weigh
+from models.siblings import Shared, Weighed, weighed_in
 from models.verdict import Piece, level_of
 
 LEVELS: Final = tuple(Level)
 _MOST_REASONS: Final = 8
 _MOST_ALIKE: Final = 3
+Flags = npt.NDArray[np.bool_]
 
 
 def judge_members(bench: Bench, subjects: list[str], weighed: dict[str, Weighed]) -> None:
@@ -36,8 +39,7 @@ def judge_members(bench: Bench, subjects: list[str], weighed: dict[str, Weighed]
             continue
         image = state.images[state.members.who[row].image]
         if image.name not in weighed:
-            shared = share(state, image.name, bench.detection)
-            weighed[image.name] = weigh(state, image, shared, bench.detection)
+            weighed[image.name] = weighed_in(state, image.name, bench.detection)
             rows = weighed[image.name].rows.tolist()
             places[image.name] = {living: at for at, living in enumerate(rows)}
         at = places[image.name].get(row)
@@ -45,13 +47,35 @@ def judge_members(bench: Bench, subjects: list[str], weighed: dict[str, Weighed]
         _judge(bench, subject, row, image, evidence)
 
 
-def past_line(state: LineageState, image: Image, weighed: Weighed, *, surprised: bool) -> list[str]:
-    """The members whose magnitudes need a closer look."""
-    peak = np.maximum.reduce(weighed.evidence, axis=1, initial=0.0)
-    if surprised:
-        peak = np.maximum(peak, np.minimum(state.members.surprise[weighed.rows], 2.0 * peak))
-    rows = weighed.rows[peak >= image.line].tolist()
-    return [state.members.who[row].subject for row in rows]
+def past_line(
+    crowd: Crowd, shared: Shared, weighed: Weighed, scored: Flags
+) -> dict[int, list[int]]:
+    """The members whose magnitudes need a closer look: rows of the crowd, by state. ``scored``:
+    the states that have a forest.
+    """
+    rows = weighed.rows
+    if not len(rows):
+        return {}
+    peak = np.maximum.reduce(weighed.evidence, axis=1)
+    host = crowd.host[crowd.slot[rows]]
+    boosted = np.maximum(peak, np.minimum(crowd.surprise[rows], 2.0 * peak))
+    line = np.array([crowd.images[at].line for at in shared.images.tolist()])
+    past = np.where(scored[host], boosted, peak) >= shared.members.spread(line)
+    found: dict[int, list[int]] = {}
+    for at in past.nonzero()[0].tolist():
+        found.setdefault(int(host[at]), []).append(int(rows[at]))
+    return found
+
+
+def weighed_of(crowd: Crowd, shared: Shared, weighed: Weighed, at: int) -> dict[str, Weighed]:
+    """What was weighed of one state's images, by name: rows of its own."""
+    found = {}
+    for place in np.flatnonzero(crowd.host[shared.images] == at).tolist():
+        first, last = int(shared.members.first[place]), int(shared.members.last[place]) + 1
+        own = weighed.rows[first:last] - crowd.start[at]
+        image = crowd.images[int(shared.images[place])]
+        found[image.name] = Weighed(own, weighed.evidence[first:last])
+    return found
 
 
 def _judge(bench: Bench, subject: str, row: int, image: Image, evidence: Array | None) -> None:

@@ -5,17 +5,22 @@ Learning never scores, and nothing that is condemned, or near it, teaches.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Final
+
 import numpy as np
 
 from models import onset, rhythm
 from models.allowance import daily
-from models.baseline import Block, fold, known_or_0, pooled
+from models.baseline import BLOCKS, LOCATION, Block, block_of, folded, known_or_0, pooled
 from models.budget import allowed
+from models.crowd import Crowd
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
-from models.lineage import Image, LineageState
+from models.lineage import Case, Image, LineageState
 from models.members import COUNT, HIGH, LEVEL, LOW, SQUARES, SUM, Whole
 from models.records.verdict import Level, Summary
+from models.runs import Runs
 from models.siblings import ODD
 
 MINUTE_NS = 60 * 10**9
@@ -52,85 +57,149 @@ def learned(state: LineageState, image: Image, detection: Detection) -> float:
     return min(magnitudes, state.facts.learned(detection.learn_container_blocks))
 
 
-def close_block(state: LineageState, detection: Detection) -> None:
-    """The open block ends: what it has to teach waits, what has waited long enough teaches."""
+def close_blocks(crowd: Crowd, hosts: Sequence[int], detection: Detection) -> None:
+    """The open blocks of these states end: what they have to teach waits, what has waited long
+    enough teaches.
+    """
+    closing = np.zeros(len(crowd.states), bool)
+    closing[hosts] = True
+    slots = np.flatnonzero(closing[crowd.host]).tolist()
+    (rows,) = closing[crowd.host][crowd.slot].nonzero()
+    teachers = _by_image(crowd, _teachers(crowd, rows, hosts, detection))
+    _teach(crowd, teachers)
+    _fold([crowd.images[slot] for slot in slots], detection)
+    onset.learn(crowd, teachers, detection)
+    peaks = _peaks(crowd, _by_image(crowd, rows), hosts)
+    for slot in slots:
+        state = crowd.states[int(crowd.host[slot])]
+        _draw_line(state, crowd.images[slot], peaks.get(slot), detection)
+    _close_facts(crowd, rows, hosts, detection)
+    crowd.grid[rows[:, None], _OPEN] = _EMPTY
+    crowd.peak[rows] = 0.0
+    for at in hosts:
+        crowd.states[at].block_ns = crowd.states[at].now_ns
+
+
+_OPEN: Final = np.array([SUM, SQUARES, COUNT, HIGH, LOW])
+_EMPTY: Final = np.array([0.0, 0.0, 0.0, -np.inf, np.inf])[:, None]
+"""What a block is before its first sample."""
+
+
+def _by_image(crowd: Crowd, rows: Whole) -> Whole:
+    """The same rows, those of an image one after the other."""
+    slot = crowd.slot[rows]
+    mixed = len(rows) > 1 and bool((slot[1:] < slot[:-1]).any())
+    return rows[np.argsort(slot, kind="stable")] if mixed else rows
+
+
+def _draw_line(state: LineageState, image: Image, peak: float | None, detection: Detection) -> None:
     length_s = block_s(state, detection)
-    for image in state.images.values():
-        rows = _teachers(state, image, detection)
-        _teach(state, image, rows, detection)
-        onset.learn(state, image, rows, detection)
-        calm = _rows_of(state, image)
-        if state.cases:
-            calm = [row for row in calm if not _involved(state, row)]
-        if calm and image.baseline.container_blocks >= detection.learn_container_blocks:
-            image.tail = image.tail.after(float(state.members.peak[calm].max()))
-        share = allowed(daily(state, image, detection), length_s)
-        image.lift = image.lift.after(image.tail.excess, share)
-        target = image.tail.line(share, image.lift, detection.line_least, detection.line_most)
-        # What grows slowly must not lift the line ahead of itself.
-        image.line = min(target, image.line + detection.line_rise_per_min * length_s / 60.0)
-        image.lasting = np.zeros(SIZE)
-    _close_facts(state, detection)
-    grid = state.members.grid
-    for channel in (SUM, SQUARES, COUNT):
-        grid[:, channel] = 0.0
-    grid[:, HIGH], grid[:, LOW] = -np.inf, np.inf
-    state.members.peak[:] = 0.0
-    state.block_ns = state.now_ns
+    if peak is not None and image.baseline.container_blocks >= detection.learn_container_blocks:
+        image.tail = image.tail.after(peak)
+    share = allowed(daily(state, image, detection), length_s)
+    image.lift = image.lift.after(image.tail.excess, share)
+    target = image.tail.line(share, image.lift, detection.line_least, detection.line_most)
+    # What grows slowly must not lift the line ahead of itself.
+    image.line = min(target, image.line + detection.line_rise_per_min * length_s / 60.0)
+    image.lasting = np.zeros(SIZE)
 
 
-def _rows_of(state: LineageState, image: Image) -> list[int]:
-    name = image.name
-    return [row for row, member in enumerate(state.members.who) if member.image == name]
+def _peaks(crowd: Crowd, rows: Whole, hosts: Sequence[int]) -> dict[int, float]:
+    """The largest evidence in the open block, by image's slot: of those with whom no more than
+    noise is going on, who else doesn't move the line.
+    """
+    involved = _rows_of(crowd, hosts, _involved)
+    calm = rows[~np.isin(rows, involved)] if involved else rows
+    runs, slots = Runs.of_equal(crowd.slot[calm])
+    return dict(zip(slots.tolist(), runs.most(crowd.peak[calm]).tolist(), strict=True))
 
 
-def _accused(state: LineageState, row: int) -> bool:
-    case = state.cases.get(state.members.who[row].subject)
-    return case is not None and case.level >= Level.CORRUPTED.rank
+def _accused(case: Case) -> bool:
+    return case.level >= Level.CORRUPTED.rank
 
 
-def _involved(state: LineageState, row: int) -> bool:
-    """Whether more than noise is going on with a container: then it doesn't move the line."""
-    case = state.cases.get(state.members.who[row].subject)
-    return case is not None and bool(case.level >= Level.CORRUPTED.rank or case.recents)
+def _involved(case: Case) -> bool:
+    return _accused(case) or bool(case.recents)
 
 
-def _teachers(state: LineageState, image: Image, detection: Detection) -> Whole:
-    """Members that may teach: measured, neither condemned nor near it.
+def _rows_of(crowd: Crowd, hosts: Sequence[int], which: Callable[[Case], bool]) -> list[int]:
+    """The rows of those of whose case it is true."""
+    found = []
+    for at in hosts:
+        state = crowd.states[at]
+        for subject, case in state.cases.items():
+            row = state.members.rows.get(subject)
+            if row is not None and which(case):
+                found.append(int(crowd.start[at]) + row)
+    return found
+
+
+def _teachers(crowd: Crowd, rows: Whole, hosts: Sequence[int], detection: Detection) -> Whole:
+    """Those of these members that may teach: measured, neither condemned nor near it.
 
     While an image, or a container, is so new that no resource condemns it alone, being near
     is no bar: what is odd then is that we know so little.
     """
-    members = state.members
-    new = image.baseline.blocks.max() < detection.settle_blocks
-    age_s = (members.last_ns - members.since_ns) / 1e9
-    near = np.where(new | (age_s < detection.settle_s), np.inf, ODD * image.line)
-    fit = (members.grid[:, COUNT].max(axis=1) >= 2) & (members.peak < near)
-    return np.array([
-        row for row in fit.nonzero()[0].tolist()
-        if members.who[row].image == image.name and not _accused(state, row)
-        and members.who[row].subject not in state.lessons.barred
-    ], np.int64)  # fmt: skip  # a condition a line
+    slot = crowd.slot[rows]
+    new = np.maximum.reduce(crowd.usual[:, BLOCKS], axis=1) < detection.settle_blocks
+    line = ODD * np.array([image.line for image in crowd.images])
+    age_s = (crowd.last_ns[rows] - crowd.since_ns[rows]) / 1e9
+    near = np.where(new[slot] | (age_s < detection.settle_s), np.inf, line[slot])
+    counts = np.maximum.reduce(crowd.grid[rows, COUNT], axis=1)
+    fit = rows[(counts >= 2) & (crowd.peak[rows] < near)]
+    barred = _rows_of(crowd, hosts, _accused)
+    for at in hosts:
+        rows_of, first = crowd.states[at].members.rows, int(crowd.start[at])
+        told = crowd.states[at].lessons.barred
+        barred += [first + rows_of[subject] for subject in told if subject in rows_of]
+    return np.asarray(fit[~np.isin(fit, barred)]) if barred else fit
 
 
-def _teach(state: LineageState, image: Image, rows: Whole, detection: Detection) -> None:
-    members = state.members
-    if len(rows):
-        means, spreads = _moments(members.grid[rows])
-        levels = members.trust()[rows][:, None] * members.grid[rows, LEVEL]
-        high, low = members.grid[rows, HIGH], members.grid[rows, LOW]
-        high, low = np.where(np.isinf(high), np.nan, high), np.where(np.isinf(low), np.nan, low)
-        lasting = np.minimum(image.lasting, 2.0 * np.maximum(image.baseline.lasting, 1.0))
-        block = pooled(means, spreads, low, high, levels, lasting[None], state.now_ns)
-        if block is not None:
-            image.pending = (*image.pending, block)
-        _own_levels(state, image, rows, means)
-    settled = image.baseline.blocks.max() >= detection.learn_blocks
-    waiting = detection.delay_blocks if settled else 0
-    ready: tuple[Block, ...] = image.pending[: max(len(image.pending) - waiting, 0)]
-    for block in ready:
-        image.baseline = fold(image.baseline, block)
-    image.pending = image.pending[len(ready) :]
+def _teach(crowd: Crowd, rows: Whole) -> None:
+    """What these members have shown in the open block waits, and moves their own levels."""
+    if not len(rows):
+        return
+    runs, slots = Runs.of_equal(crowd.slot[rows])
+    images = [crowd.images[slot] for slot in slots.tolist()]
+    grid = crowd.grid[rows]
+    means, spreads = _moments(grid)
+    levels = crowd.trust(rows)[:, None] * grid[:, LEVEL]
+    high, low = grid[:, HIGH], grid[:, LOW]
+    high, low = np.where(np.isinf(high), np.nan, high), np.where(np.isinf(low), np.nan, low)
+    usual = np.array([image.baseline.lasting for image in images])
+    lasting = np.array([image.lasting for image in images])
+    lasting = np.minimum(lasting, 2.0 * np.maximum(usual, 1.0))
+    made = np.empty((len(images), 6, SIZE))
+    for which, places in runs.stacks:
+        one = places.T
+        made[which] = pooled(
+            means[one], spreads[one], low[one], high[one], levels[one], lasting[which]
+        )
+    for at, image in enumerate(images):
+        end_ns = crowd.states[int(crowd.host[slots[at]])].now_ns
+        block = block_of(end_ns, made[at], int(runs.length[at]))
+        image.pending = (*image.pending, block)
+    alone = np.array([image.baseline.container_blocks < 1 for image in images])
+    fit = runs.spread(~alone | (runs.length > 1))
+    _own_levels(crowd, rows[fit], means[fit])
+
+
+def _fold(images: Sequence[Image], detection: Detection) -> None:
+    """Let the blocks that have waited long enough teach."""
+    ready: list[tuple[Image, list[Block]]] = []
+    for image in images:
+        settled = image.baseline.most_blocks >= detection.learn_blocks
+        waiting = detection.delay_blocks if settled else 0
+        some = max(len(image.pending) - waiting, 0)
+        if some:
+            ready.append((image, list(image.pending[:some])))
+            image.pending = image.pending[some:]
+    while ready:
+        old = [image.baseline for image, _ in ready]
+        after = folded(old, [blocks.pop(0) for _, blocks in ready])
+        for (image, _), baseline in zip(ready, after, strict=True):
+            image.baseline = baseline
+        ready = [(image, blocks) for image, blocks in ready if blocks]
 
 
 def _moments(grid: Array) -> tuple[Array, Array]:
@@ -141,29 +210,32 @@ def _moments(grid: Array) -> tuple[Array, Array]:
     return mean, spread
 
 
-def _own_levels(state: LineageState, image: Image, rows: Whole, means: Array) -> None:
+def _own_levels(crowd: Crowd, rows: Whole, means: Array) -> None:
     """Each container's level above its image's: 1/n at first, slowly later."""
-    if len(rows) < 2 and image.baseline.container_blocks < 1:
-        return
-    members = state.members
-    weight = np.maximum(1.0 / (members.taught[rows] + 1.0), _LEAST_LEVEL_WEIGHT)[:, None]
-    together = np.where(np.isnan(means), 0.0, means - image.baseline.location)
-    step = known_or_0(together - members.grid[rows, LEVEL])
-    members.grid[rows, LEVEL] += weight * np.where(np.isnan(means), 0.0, step)
-    members.taught[rows] += 1.0
+    weight = np.maximum(1.0 / (crowd.taught[rows] + 1.0), _LEAST_LEVEL_WEIGHT)[:, None]
+    void, level = np.isnan(means), crowd.grid[rows, LEVEL]
+    together = np.where(void, 0.0, means - crowd.usual[crowd.slot[rows], LOCATION])
+    step = known_or_0(together - level)
+    crowd.grid[rows, LEVEL] = level + weight * np.where(void, 0.0, step)
+    crowd.taught[rows] += 1.0
 
 
-def _close_facts(state: LineageState, detection: Detection) -> None:
-    stale_ns = state.now_ns - int(max(15.0, 5.0 * state.interval_s) * 1e9)
-    members = int((state.members.last_ns >= stale_ns).sum())
-    vetoed = [
-        key for case in state.cases.values() if case.level >= Level.CORRUPTED.rank
-        for key in case.recents
-    ]  # fmt: skip  # short enough
-    state.facts.close(
-        state.now_ns, members, learning=learning(state, detection), vetoed=vetoed,
-        alone_ns=int(detection.learn_minutes_alone * 60e9), most=detection.most_facts,
-    )  # fmt: skip  # short enough
+def _close_facts(crowd: Crowd, rows: Whole, hosts: Sequence[int], detection: Detection) -> None:
+    host, states = crowd.host[crowd.slot[rows]], [crowd.states[at] for at in hosts]
+    stale_ns = np.zeros(len(crowd.states), np.int64)
+    stale_ns[hosts] = [
+        state.now_ns - int(max(15.0, 5.0 * state.interval_s) * 1e9) for state in states
+    ]
+    awake = np.bincount(host[crowd.last_ns[rows] >= stale_ns[host]], minlength=len(stale_ns))
+    for at, state in zip(hosts, states, strict=True):
+        vetoed = [
+            key for case in state.cases.values() if case.level >= Level.CORRUPTED.rank
+            for key in case.recents
+        ]  # fmt: skip  # short enough
+        state.facts.close(
+            state.now_ns, int(awake[at]), learning=learning(state, detection), vetoed=vetoed,
+            alone_ns=int(detection.learn_minutes_alone * 60e9), most=detection.most_facts,
+        )  # fmt: skip  # short enough
 
 
 def learning(state: LineageState, detection: Detection) -> bool:
@@ -196,7 +268,7 @@ def close_minute(state: LineageState, detection: Detection, model: str) -> list[
 
 def _summary(state: LineageState, image: Image, detection: Detection, model: str) -> Summary:
     """Totals: mean over the samples, times the containers where a feature adds up."""
-    containers = len(_rows_of(state, image))
+    containers = sum(member.image == image.name for member in state.members.who)
     means = image.sums[0] / np.maximum(image.sums[1], 1.0)
     totals = {
         feature.name: float(means[at]) * (containers if feature.additive else 1)
@@ -210,15 +282,23 @@ def _summary(state: LineageState, image: Image, detection: Detection, model: str
     )  # fmt: skip  # in the order of the class
 
 
-def forget(state: LineageState, detection: Detection) -> None:
+def forget(crowd: Crowd, hosts: Sequence[int], detection: Detection) -> None:
     """Drop members that have been silent for long, and old images without any."""
-    members = state.members
-    known = np.maximum(members.last_ns, members.since_ns)
-    kept = known >= state.now_ns - int(detection.forget_s * 1e9)
-    if not kept.all():
-        members.keep(kept)
-        state.cases = {s: case for s, case in state.cases.items() if s in members.rows}
-    used = {member.image for member in members.who}
+    host = crowd.host[crowd.slot]
+    oldest = np.full(len(crowd.states), np.iinfo(np.int64).min)
+    oldest[hosts] = [crowd.states[at].now_ns - int(detection.forget_s * 1e9) for at in hosts]
+    kept = np.maximum(crowd.last_ns, crowd.since_ns) >= oldest[host]
+    for at in np.flatnonzero(np.bincount(host[~kept])).tolist():
+        state = crowd.states[at]
+        state.members.keep(kept[crowd.start[at] : crowd.start[at + 1]])
+        state.cases = {s: case for s, case in state.cases.items() if s in state.members.rows}
+    for at in hosts:
+        if len(crowd.states[at].images) > _MOST_IMAGES:
+            _forget_images(crowd.states[at])
+
+
+def _forget_images(state: LineageState) -> None:
+    used = {member.image for member in state.members.who}
     idle = sorted(
         (image.first_ns, name) for name, image in state.images.items() if name not in used
     )

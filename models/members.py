@@ -33,6 +33,10 @@ WORTH: Final = 0
 KNOWN: Final = slice(1, 1 + ACCOUNT)
 ACCOUNTS: Final = 1 + ACCOUNT
 """Per container: how many rows its levels are worth, and its account (models/budget.py)."""
+ARRAYS: Final = (
+    "grid", "last_ns", "since_ns", "taught", "peak", "surprise", "followed", "account",
+)  # fmt: skip  # a list
+"""What there is a row of for each member."""
 _NOBODY: Final = np.concatenate([[0.0], accounts(1)[0]])
 
 
@@ -56,16 +60,20 @@ class Members:
     surprise: Array = field(default_factory=lambda: np.empty(0))
     followed: Single = field(default_factory=lambda: np.empty((0, FOLLOWED, SIZE), np.float32))
     account: Array = field(default_factory=lambda: np.empty((0, ACCOUNTS)))
+    changes: int = 0
+    """How often somebody came, went, or runs another image."""
 
     def __len__(self) -> int:
         return len(self.who)
 
     def copy(self) -> Members:
-        return Members(
-            self.who.copy(), self.rows.copy(), self.grid.copy(), self.last_ns.copy(),
-            self.since_ns.copy(), self.taught.copy(), self.peak.copy(), self.surprise.copy(),
-            self.followed.copy(), self.account.copy(),
-        )  # fmt: skip  # in the order of the class
+        arrays = {name: getattr(self, name).copy() for name in ARRAYS}
+        return Members(self.who.copy(), self.rows.copy(), **arrays)
+
+    def own(self) -> None:
+        """Have arrays of one's own, where they are slices of a crowd's (models/crowd.py)."""
+        for name in ARRAYS:
+            setattr(self, name, getattr(self, name).copy())
 
     def met(self, members: Sequence[Member], at_ns: int) -> Whole:
         """The row of each member, new ones added, restarted ones reset. Shape (members,)."""
@@ -83,6 +91,7 @@ class Members:
         return np.array(rows, np.int64)
 
     def _add(self, new: Sequence[Member], at_ns: int) -> None:
+        self.changes += 1
         for row, member in enumerate(new, len(self.who)):
             self.rows[member.subject] = row
         self.who.extend(new)
@@ -114,9 +123,11 @@ class Members:
         if self.who[row].image != member.image:
             self.grid[row, LEVEL] = 0.0
             self.taught[row] = 0.0
+            self.changes += 1
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> None:
         """Forget the others."""
+        self.changes += 1
         self.who = [member for member, kept in zip(self.who, rows.tolist(), strict=True) if kept]
         self.rows = {member.subject: row for row, member in enumerate(self.who)}
         self.grid = self.grid[rows]

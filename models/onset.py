@@ -8,20 +8,25 @@ no more: the rules of models/verdict.py ask for what stays.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.allowance import of_member
-from models.budget import ROWS, Flags, Line, allowed
+from models.baseline import LOCATION
+from models.budget import ROWS, Flags, Line, allowed, judge_row
+from models.crowd import Crowd
 from models.detection import Detection
-from models.detectors import unseen
+from models.detectors import residual, unseen
 from models.detectors.unseen import Range
 from models.features import Array
 from models.following import NEW_ROWS, Followed, arrived, follow
 from models.lineage import Image, LineageState
-from models.magnitudes import Taken, by_image, usual
+from models.magnitudes import Taken, usual
 from models.members import HIGHEST, KNOWN, LAST, LEVELS, LOWEST, RECENT, WORTH, Whole
+from models.runs import Runs
 from models.scale import Scale
 from models.watch import NEAR, evidence
 
@@ -40,91 +45,141 @@ class Onset:
     before: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Followers:
+    """Containers of which equally many samples came, at most ``steps``, and whose images have
+    equally many: ``at`` are their places among those that spoke, image by image.
+    """
+
+    images: list[Image]
+    states: list[LineageState]
+    steps: int
+    at: Whole
+
+    @functools.cached_property
+    def of(self) -> Whole:
+        """Which of the images is each one's."""
+        return np.arange(len(self.images)).repeat(len(self.at) // len(self.images))
+
+
 def known(image: Image, detection: Detection) -> bool:
     """Whether enough is known of an image to hold its containers against it."""
     needed = detection.learn_blocks, detection.learn_container_blocks
     return image.baseline.learned(*needed) >= 1.0
 
 
-def judged(state: LineageState, taken: Taken, detection: Detection) -> dict[int, Onset]:
-    """The members in which something sets in with this batch. Levels and lines move on."""
-    found: dict[int, Onset] = {}
-    for image, mine in by_image(state, taken.samples.rows):
-        if known(image, detection):
-            found |= _of_image(state, image, taken, mine, detection)
+def judged(crowd: Crowd, taken: Taken, detection: Detection) -> dict[int, dict[int, Onset]]:
+    """The members, rows of the crowd, in which something sets in with these batches; by state.
+    Levels and lines move on.
+    """
+    found: dict[int, dict[int, Onset]] = {}
+    for followers in _alike(crowd, taken, detection):
+        for row, onset in _judged(crowd, taken, followers, detection):
+            found.setdefault(int(crowd.host[crowd.slot[row]]), {})[row] = onset
     return found
 
 
-def _of_image(state: LineageState, image: Image, taken: Taken, mine: Flags | None,
-              detection: Detection) -> dict[int, Onset]:  # fmt: skip  # two lines
-    samples, members = taken.samples, state.members
-    chosen = np.flatnonzero(mine) if mine is not None else np.arange(len(samples.rows))
-    rows, seen = samples.rows[chosen], _side_by_side(taken, chosen)
-    centre, spread = (part[chosen] for part in taken.usual)
-    scale, own = Scale(centre, spread), centre - image.baseline.location
-    new = members.account[rows, KNOWN][:, ROWS] == 0.0
+def _alike(crowd: Crowd, taken: Taken, detection: Detection) -> Iterator[Followers]:
+    """Images that are known, by how many samples and containers spoke of each."""
+    steps = taken.containers.together(np.maximum, taken.samples.runs.length).tolist()
+    counts = taken.containers.length.tolist()
+    alike: dict[tuple[int, int], list[int]] = {}
+    for at, slot in enumerate(taken.images.tolist()):
+        if known(crowd.images[slot], detection):
+            alike.setdefault((steps[at], counts[at]), []).append(at)
+    for (most, count), images in alike.items():
+        slots = taken.images[images].tolist()
+        places = taken.containers.first[images][:, None] + np.arange(count)
+        yield Followers(
+            [crowd.images[slot] for slot in slots],
+            [crowd.states[int(crowd.host[slot])] for slot in slots], most, places.ravel(),
+        )  # fmt: skip  # in the order of the class
+
+
+def _judged(
+    crowd: Crowd, taken: Taken, followers: Followers, detection: Detection
+) -> list[tuple[int, Onset]]:
+    rows, seen = taken.samples.rows[followers.at], _side_by_side(taken, followers)
+    centre, spread = (part[followers.at] for part in taken.usual)
+    scale, own = Scale(centre, spread), centre - crowd.usual[crowd.slot[rows], LOCATION]
+    new = crowd.account[rows, KNOWN][:, ROWS] == 0.0
     if new.any():
-        _begin(state, image, rows[new])
-    followed, account = members.followed[rows].astype(np.float64), members.account[rows]
+        _begin(crowd, followers, rows, new)
+    followed, account = crowd.followed[rows].astype(np.float64), crowd.account[rows]
     edges = followed[:, (LOWEST, HIGHEST)].swapaxes(0, 1) + own
     scaled = scale.seen(np.concatenate([edges, seen]))
     shown, scaled = Range(scaled[0], scaled[1]), scaled[2:]
     before = Followed(followed[:, LEVELS], followed[:, RECENT], account[:, WORTH])
     after, off = follow(before, scaled)
     _, past = unseen.beyond(shown, scaled)
-    told = evidence(image.together.residual, off, past)
+    told = _evidence(followers, off, past)
     told[np.isnan(seen).all(axis=2)] = np.nan
     followed[:, LEVELS], followed[:, RECENT] = after.levels, after.recent
-    followed[:, LOWEST] = np.fmin(followed[:, LOWEST], np.fmin.reduce(seen) - own)
-    followed[:, HIGHEST] = np.fmax(followed[:, HIGHEST], np.fmax.reduce(seen) - own)
+    # Of 0.0 and -0.0 numpy takes either, as they happen to lie: 0.0 is added to have the one.
+    followed[:, LOWEST] = np.fmin(followed[:, LOWEST], np.fmin.reduce(seen) - own) + 0.0
+    followed[:, HIGHEST] = np.fmax(followed[:, HIGHEST], np.fmax.reduce(seen) - own) + 0.0
     account[:, WORTH] = after.rows
-    alarms = _held(state, image, account[:, KNOWN], told, detection)
-    members.followed[rows], members.account[rows] = followed, account
-    return {
-        int(rows[at]): _onset(beyond, off[step, at], scaled[step, at], scale, at)
+    alarms = _held(followers, account[:, KNOWN], told, detection)
+    crowd.followed[rows], crowd.account[rows] = followed, account
+    return [
+        (int(rows[at]), _onset(beyond, off[step, at], scaled[step, at], scale, at))
         for at, (step, beyond) in alarms.items()
-    }
+    ]
 
 
-def _side_by_side(taken: Taken, chosen: Whole) -> Array:
+def _evidence(followers: Followers, off: Array, past: Array) -> Array:
+    """Of each row, against what departs together in its image. Shape (steps, members)."""
+    unusual = residual.together([image.together for image in followers.images])
+    by_image = len(off), len(followers.images), -1
+    told = evidence(unusual, off.reshape(*by_image, *off.shape[2:]), past.reshape(by_image))
+    return told.reshape(past.shape)
+
+
+def _side_by_side(taken: Taken, followers: Followers) -> Array:
     """Samples ``(steps, members, features)``, NaN where a member has fewer, or is young."""
-    samples = taken.samples
-    step = np.arange(len(samples.of)) - samples.first[samples.of]
-    place = np.full(len(samples.rows), -1)
-    place[chosen] = np.arange(len(chosen))
-    mine = (place[samples.of] >= 0) & ~samples.young
-    rows = np.full((int(step.max(initial=0)) + 1, len(chosen), taken.seen.shape[1]), np.nan)
-    rows[step[mine], place[samples.of[mine]]] = taken.seen[mine]
-    return rows
+    runs, at = taken.samples.runs, followers.at
+    step = np.arange(followers.steps)[:, None]
+    absent = step >= runs.length[at]
+    places = np.where(absent, 0, runs.first[at] + step)
+    seen = taken.seen[places]
+    seen[absent | taken.samples.young[places]] = np.nan
+    return seen
 
 
-def _begin(state: LineageState, image: Image, rows: Whole) -> None:
-    """Nothing is known of these members but their image: its levels, its range."""
-    members = state.members
-    members.followed[rows] = 0.0
-    members.followed[rows, RECENT] = np.nan
-    members.followed[rows, LOWEST] = image.baseline.low
-    members.followed[rows, HIGHEST] = image.baseline.high
-    members.account[rows, WORTH] = NEW_ROWS
+def _begin(crowd: Crowd, followers: Followers, rows: Whole, new: Flags) -> None:
+    """Nothing is known of the new ones but their image: its levels, its range."""
+    met = rows[new]
+    images = [followers.images[at] for at in followers.of[new].tolist()]
+    crowd.followed[met] = 0.0
+    crowd.followed[met, RECENT] = np.nan
+    crowd.followed[met, LOWEST] = [image.baseline.low for image in images]
+    crowd.followed[met, HIGHEST] = [image.baseline.high for image in images]
+    crowd.account[met, WORTH] = NEW_ROWS
 
 
-def _held(state: LineageState, image: Image, known: Array, told: Array,
-          detection: Detection) -> dict[int, tuple[int, float]]:  # fmt: skip  # two lines
-    """Hold evidence ``(steps, members)``, NaN where one is absent, against the image's line, in
-    order. The step at which a member was furthest past it, and how far, of those it calls.
+def _held(
+    followers: Followers, known: Array, told: Array, detection: Detection
+) -> dict[int, tuple[int, float]]:
+    """Hold evidence ``(steps, members)``, NaN where one is absent, against the images' lines, in
+    order. The step at which a member was furthest past its line, and how far, of those it calls.
     """
-    per_row = allowed(of_member(state, image, detection), state.interval_s)
-    merge_rows = int(detection.onset_ticket_s / max(state.interval_s, 0.1))
-    line = Line(per_row, merge_rows, image.onset_tail, image.onset_lift)
+    lines = [_line(*one, detection) for one in zip(followers.states, followers.images, strict=True)]
     alarms: dict[int, tuple[int, float]] = {}
     for step, side_by_side in enumerate(told):
-        margins, called = line.judge(known, side_by_side)
+        margins, called = judge_row(lines, followers.of, known, side_by_side)
         for at in np.flatnonzero(called).tolist():
-            beyond = float(margins[at]) / line.tail.excess
+            beyond = float(margins[at]) / lines[int(followers.of[at])].tail.excess
             if beyond > alarms.get(at, (0, -np.inf))[1]:
                 alarms[at] = step, beyond
-    image.onset_tail, image.onset_lift = line.tail, line.lift
+    for image, line in zip(followers.images, lines, strict=True):
+        image.onset_tail, image.onset_lift = line.tail, line.lift
     return alarms
+
+
+def _line(state: LineageState, image: Image, detection: Detection) -> Line:
+    per_row = allowed(of_member(state, image, detection), state.interval_s)
+    merge_rows = int(detection.onset_ticket_s / max(state.interval_s, 0.1))
+    return Line(per_row, merge_rows, image.onset_tail, image.onset_lift)
 
 
 def _onset(beyond: float, off: Array, scaled: Array, scale: Scale, at: int) -> Onset:
@@ -141,14 +196,23 @@ def _onset(beyond: float, off: Array, scaled: Array, scale: Scale, at: int) -> O
     )  # fmt: skip  # short enough
 
 
-def learn(state: LineageState, image: Image, rows: Whole, detection: Detection) -> None:
-    """What departs together, from the last row of each of these quiet members: one a block,
-    so that what lasts does not speak many times.
+def learn(crowd: Crowd, rows: Whole, detection: Detection) -> None:
+    """What departs together, from the last row of each of these quiet members, image by image:
+    one a block, so that what lasts does not speak many times.
     """
-    rows = rows[state.members.account[rows, KNOWN][:, ROWS] > 0.0]
-    if len(rows) and known(image, detection):
-        followed = state.members.followed[rows].astype(np.float64)
-        last = Scale(*usual(state, rows)).seen(state.members.grid[rows, LAST][None])[0]
-        worth = state.members.account[rows, WORTH]
-        after = Followed(followed[:, LEVELS], followed[:, RECENT], worth)
-        image.together = image.together.after(arrived(after, last))
+    judged_ = crowd.account[rows, KNOWN][:, ROWS] > 0.0
+    sure = np.array([known(image, detection) for image in crowd.images], bool)
+    rows = rows[judged_ & sure[crowd.slot[rows]]]
+    if not len(rows):
+        return
+    followed = crowd.followed[rows].astype(np.float64)
+    last = Scale(*usual(crowd, rows)).seen(crowd.grid[rows, LAST][None])[0]
+    after = Followed(followed[:, LEVELS], followed[:, RECENT], crowd.account[rows, WORTH])
+    off = arrived(after, last)
+    runs, slots = Runs.of_equal(crowd.slot[rows])
+    images = [crowd.images[slot] for slot in slots.tolist()]
+    for which, places in runs.stacks:
+        some = [images[at] for at in np.arange(len(images))[which].tolist()]
+        learned = residual.after([image.together for image in some], off[places.T])
+        for image, together in zip(some, learned, strict=True):
+            image.together = together

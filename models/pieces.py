@@ -23,7 +23,7 @@ from models.magnitudes import own_level
 from models.members import FAST, LAST, LEVEL, SLOW
 from models.onset import Onset
 from models.records.verdict import Evidence, Family, Finding, Reason, Verdict
-from models.siblings import share
+from models.siblings import shared_by
 from models.sightings import siblings
 from models.verdict import Patience, Piece
 
@@ -200,7 +200,7 @@ def _boosted(bench: Bench, row: int, evidence: Array) -> float:
 
 def _forest_says(bench: Bench, row: int, image: Image) -> str:
     """The forest's part, by exact path attribution."""
-    shared = share(bench.state, image.name, bench.detection)
+    shared = shared_by(bench.state, image.name, bench.detection)
     at = shared.rows.tolist().index(row)
     up, down = shared.up[at, :SIZE], shared.down[at, :SIZE]
     assert bench.forest is not None

@@ -6,41 +6,46 @@ their order alone: however the log is cut into calls, they are the same, bit for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
 import numpy as np
 
-from models import magnitudes, onset
+from models import onset
+from models.crowd import Crowd
 from models.detection import Detection
 from models.detectors.forest import Forest
 from models.errors import MalformedRecord
 from models.features import NAMES, Array
-from models.judging import judge_members, past_line
+from models.judging import judge_members, past_line, weighed_of
 from models.learning import (
     MINUTE_NS,
     block_s,
-    close_block,
+    close_blocks,
     close_minute,
     forget,
     meet_image,
 )
 from models.lineage import LineageState
 from models.magnitudes import Taken, remembered, take
+from models.magnitudes import deviations as deviations_of
+from models.members import Whole
 from models.pieces import Bench, Said
 from models.records.lesson import Lesson
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
 from models.shadow import tally
-from models.siblings import Weighed, weigh
+from models.siblings import weigh
 from models.sightings import notice
 from models.silence import next_silence_ns, silent
 from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
+_SIDE_BY_SIDE: Final = 2_048
+"""Members that are judged side by side: more save nothing, and leave the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,8 @@ def check_arrival(record: Batch | Sightings | Tick | Lesson, arrived_ns: int) ->
 def judge(states: Mapping[str, LineageState], arrivals: Sequence[Arrival], core: Core) -> Judgement:
     """Judge what has arrived together; ``states`` lacks the groups that are new.
 
-    The i-th records of all groups make a wave: each is let in by itself, then one call of
-    the forest sees all of them. No state that was passed in changes.
+    The i-th records of all groups make a wave, which is let in together: the same is done to
+    all of a wave's containers by one call. No state that was passed in changes.
     """
     judged = Judgement()
     queues: dict[str, list[Arrival]] = {}
@@ -147,15 +152,39 @@ def judge(states: Mapping[str, LineageState], arrivals: Sequence[Arrival], core:
             judged.states[group] = known.copy()
         elif not all(isinstance(arrival.record, Tick) for arrival in queue):
             judged.states[group] = LineageState()
-    longest = max(map(len, queues.values()), default=0)
-    for turn in range(longest):
-        wave = [
-            (judged.states[group], queue[turn])
-            for group, queue in queues.items()
-            if turn < len(queue) and group in judged.states
-        ]
-        _wave(wave, core, judged)
+    waiting = [(judged.states[group], queue) for group, queue in queues.items()
+               if group in judged.states]  # fmt: skip  # one expression
+    # Who has most to come first: a wave is then of the first of them.
+    waiting.sort(key=lambda one: -len(one[1]))
+    for some in _crowded(waiting):
+        _judge_crowd(some, core, judged)
     return judged
+
+
+Waiting = list[tuple[LineageState, list[Arrival]]]
+
+
+def _crowded(waiting: Waiting) -> Iterator[Waiting]:
+    """Some at a time: so many that numpy has something to do, and all fits a cache."""
+    some: Waiting = []
+    members = 0
+    for one in waiting:
+        members += max(len(one[0].members), 1)
+        if some and members > _SIDE_BY_SIDE:
+            yield some
+            some, members = [], max(len(one[0].members), 1)
+        some.append(one)
+    if some:
+        yield some
+
+
+def _judge_crowd(waiting: Waiting, core: Core, judged: Judgement) -> None:
+    crowd: Crowd | None = None
+    for turn in range(len(waiting[0][1])):
+        now = [(state, queue[turn]) for state, queue in waiting if turn < len(queue)]
+        crowd = _wave(crowd, now, core, judged)
+    for state, _ in waiting:
+        state.members.own()
 
 
 def tick(states: Mapping[str, LineageState], tick: Tick, core: Core) -> Judgement:
@@ -174,65 +203,59 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     which nothing is known as 0.
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
+    met = _let_in(state, batch)
+    crowd, detection = Crowd.of([state]), (core or Core()).detection
+    return deviations_of(crowd, take(crowd, {0: batch}, {0: met}, detection), detection)
+
+
+Wave = list[tuple[LineageState, Arrival]]
+
+
+def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Crowd:
+    """Judge one record of each of these lineages. ``crowd``: what the wave before gave, which
+    had these lineages and maybe more.
+    """
+    batches: dict[int, Batch] = {}
+    met: dict[int, Whole] = {}
+    for at, (state, arrival) in enumerate(wave):
+        if isinstance(arrival.record, Batch):
+            batches[at] = arrival.record
+            met[at] = _let_in(state, arrival.record)
+    states = [state for state, _ in wave]
+    if crowd is None or not crowd.still(states):
+        crowd = Crowd.of(states)
+    crowd = crowd.first(len(states))
+    said = Said(judged.verdicts, judged.findings)
+    benches = [
+        Bench(state, core.detection, arrival.arrived_ns, forest, said)
+        for (state, arrival), forest in zip(wave, _turn(wave, core, Models.active), strict=True)
+    ]
+    if batches:
+        taken = take(crowd, batches, met, core.detection)
+        judged.duplicates += sum(taken.duplicates.values())
+        _judge_batches(crowd, taken, benches, _turn(wave, core, Models.shadow))
+    passing = [
+        at for at, (_, arrival) in enumerate(wave)
+        if at in batches or _judge_other(benches[at], arrival.record)
+    ]  # fmt: skip  # a condition a line
+    judged.summaries += _pass_time(crowd, passing, benches)
+    return crowd
+
+
+def _turn(
+    wave: Wave, core: Core, which: Callable[[Models, int, str], Forest | None]
+) -> list[Forest | None]:
+    """The forest whose turn it is, for each record."""
+    if not core.models or "forest" not in core.detection.detectors:
+        return [None] * len(wave)
+    return [which(core.models, arrival.record.at_ns, state.lineage) for state, arrival in wave]
+
+
+def _let_in(state: LineageState, batch: Batch) -> Whole:
+    """Who speaks; the rows of a batch's members in the state."""
     _enter(state, batch)
     begin(state, state.now_ns)
-    detection = (core or Core()).detection
-    return magnitudes.deviations(state, take(state, batch, detection), detection)
-
-
-def _wave(wave: list[tuple[LineageState, Arrival]], core: Core, judged: Judgement) -> None:
-    taken: list[Taken | None] = []
-    for state, arrival in wave:
-        record = arrival.record
-        if isinstance(record, Batch):
-            _enter(state, record)
-            begin(state, state.now_ns)
-            taken.append(take(state, record, core.detection))
-        else:
-            taken.append(None)
-    surprises, shadows = _surprises(wave, taken, core)
-    for at, (state, arrival) in enumerate(wave):
-        batch, shadow = taken[at], shadows[at]
-        if batch is not None and shadow is not None:
-            beside = core.models.shadow(arrival.record.at_ns, state.lineage)
-            assert beside is not None
-            tally(state, batch, surprises[at], shadow, beside.trees.uid)
-        _conclude(state, arrival, batch, surprises[at], core, judged)
-
-
-Scored = list[Array | None]
-
-
-def _surprises(wave: list[tuple[LineageState, Arrival]], taken: list[Taken | None],
-               core: Core) -> tuple[Scored, Scored]:  # fmt: skip  # two lines
-    """What the active forests and their shadows say of all rows of a wave."""
-    models = core.models
-    none: Scored = [None] * len(wave)
-    if not models or "forest" not in core.detection.detectors:
-        return none, none
-    rows = {
-        at: magnitudes.deviations(wave[at][0], batch, core.detection)
-        for at, batch in enumerate(taken)
-        if batch is not None and len(batch.off)
-    }
-    due = [(arrival.record.at_ns, state.lineage) for state, arrival in wave]
-    active = _scored(rows, [models.active(*one) for one in due])
-    if not models.shadows and not models.own_shadows:
-        return active, none
-    return active, _scored(rows, [models.shadow(*one) for one in due])
-
-
-def _scored(rows: dict[int, Array], forests: list[Forest | None]) -> Scored:
-    """The surprise of each batch's rows, by one call a forest."""
-    out: Scored = [None] * len(forests)
-    for forest in {id(forest): forest for forest in forests if forest is not None}.values():
-        mine = [(at, part) for at, part in rows.items() if forests[at] is forest]
-        if mine:
-            surprise = forest.surprise(np.concatenate([part for _, part in mine]))
-            ends = np.cumsum([len(part) for _, part in mine])[:-1]
-            for (at, _), part in zip(mine, np.split(surprise, ends), strict=True):
-                out[at] = part
-    return out
+    return state.members.met(batch.members, batch.at_ns)
 
 
 def _enter(state: LineageState, record: Batch | Sightings) -> None:
@@ -246,21 +269,62 @@ def _enter(state: LineageState, record: Batch | Sightings) -> None:
             meet_image(state, member.image, record.at_ns)
 
 
-def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
-              surprise: Array | None, core: Core, judged: Judgement) -> None:  # fmt: skip
-    record, detection = arrival.record, core.detection
-    if isinstance(record, Tick) and record.at_ns < state.due_ns:
+def _judge_batches(
+    crowd: Crowd, taken: Taken, benches: list[Bench], shadows: list[Forest | None]
+) -> None:
+    rows = taken.samples.rows
+    if not len(rows):
         return
-    forest = core.models.active(record.at_ns, state.lineage)
-    if "forest" not in detection.detectors:
-        forest = None
-    model = forest.trees.uid if forest is not None else ""
-    said = Said(judged.verdicts, judged.findings)
-    bench = Bench(state, detection, arrival.arrived_ns, forest, said)
-    if taken is not None:
-        judged.duplicates += taken.duplicates
-        _judge_batch(bench, taken, surprise)
-    elif isinstance(record, Lesson):
+    detection, host = benches[0].detection, crowd.host[crowd.slot[rows]]
+    forests = [bench.forest for bench in benches]
+    scored = np.array([forest is not None for forest in forests])
+    if scored.any() or any(shadow is not None for shadow in shadows):
+        seen, of = deviations_of(crowd, taken, detection), taken.samples.runs.spread(host)
+        surprise = _surprise(forests, seen, of)
+        _tally(crowd, taken, surprise, shadows, _surprise(shadows, seen, of))
+        felt = remembered(crowd.surprise[rows], surprise, taken)
+        crowd.surprise[rows] = np.where(scored[host], felt, crowd.surprise[rows])
+    weighed = weigh(crowd, taken.shared, detection)
+    subjects = past_line(crowd, taken.shared, weighed, scored)
+    onsets = onset.judged(crowd, taken, detection) if "onset" in detection.detectors else {}
+    for at in np.flatnonzero(np.bincount(host)).tolist():
+        bench, first = benches[at], int(crowd.start[at])
+        if at in subjects or at in onsets or bench.state.cases:
+            found = {row - first: one for row, one in onsets.get(at, {}).items()}
+            who = [*subjects.get(at, ()), *(first + row for row in found)]
+            named = [bench.state.members.who[row - first].subject for row in who]
+            own = weighed_of(crowd, taken.shared, weighed, at)
+            judge_members(replace(bench, onsets=found), named, own)
+
+
+def _surprise(forests: Sequence[Forest | None], rows: Array, host: Whole) -> Array:
+    """What the forests say of rows, each of a lineage's own: by one call a forest."""
+    distinct = {id(forest): forest for forest in forests if forest is not None}
+    if len(distinct) == 1 and None not in forests:
+        (forest,) = distinct.values()
+        return forest.surprise(rows)
+    out = np.zeros(len(rows))
+    for forest in distinct.values():
+        mine = np.array([other is forest for other in forests])[host]
+        out[mine] = forest.surprise(rows[mine])
+    return out
+
+
+def _tally(crowd: Crowd, taken: Taken, active: Array, shadows: Sequence[Forest | None],
+           shadow: Array) -> None:  # fmt: skip  # two lines
+    for at, slot in enumerate(taken.images.tolist()):
+        beside = shadows[int(crowd.host[slot])]
+        if beside is not None:
+            mine = taken.samples_of(at)
+            tally(crowd.images[slot], active[mine], shadow[mine], beside.trees.uid)
+
+
+def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> bool:
+    """Judge what is no batch; whether time may have passed by it."""
+    state, detection = bench.state, bench.detection
+    if isinstance(record, Tick) and record.at_ns < state.due_ns:
+        return False
+    if isinstance(record, Lesson):
         hear(state, record)
     elif isinstance(record, Sightings):
         _enter(state, record)
@@ -272,44 +336,39 @@ def _conclude(state: LineageState, arrival: Arrival, taken: Taken | None,
         state.now_ns = max(state.now_ns, record.at_ns)
         begin(state, state.now_ns)
         judge_members(bench, silent(state, detection), {})
-    judged.summaries += _pass_time(state, detection, model)
+    return True
 
 
-def _judge_batch(bench: Bench, taken: Taken, surprise: Array | None) -> None:
-    state, rows = bench.state, taken.samples.rows
-    if not len(rows):
-        return
-    if surprise is not None:
-        state.members.surprise[rows] = remembered(state.members.surprise[rows], surprise, taken)
-    weighed: dict[str, Weighed] = {}
-    subjects: list[str] = []
-    for name, shared in taken.shared.items():
-        image = state.images[name]
-        weighed[name] = weigh(state, image, shared, bench.detection)
-        subjects += past_line(state, image, weighed[name], surprised=surprise is not None)
-    watched = "onset" in bench.detection.detectors
-    onsets = onset.judged(state, taken, bench.detection) if watched else {}
-    subjects += [state.members.who[row].subject for row in onsets]
-    if subjects or state.cases:
-        judge_members(replace(bench, onsets=onsets), subjects, weighed)
-
-
-def _pass_time(state: LineageState, detection: Detection, model: str) -> list[Summary]:
-    """Close what is due, then say when something is due next."""
+def _pass_time(crowd: Crowd, passing: list[int], benches: list[Bench]) -> list[Summary]:
+    """Close what is due of these states, then say when something is due next."""
+    if not passing:
+        return []
+    detection, states = benches[0].detection, [benches[at].state for at in passing]
+    closing = [at for at in passing if benches[at].state.now_ns >= _block_end_ns(benches[at])]
+    if closing:
+        if not crowd.still(crowd.states):  # sightings may tell of somebody new
+            crowd = Crowd.of(crowd.states)
+        close_blocks(crowd, closing, detection)
+        forget(crowd, closing, detection)
     summaries: list[Summary] = []
-    block_ns = int(block_s(state, detection) * 1e9)
-    if state.now_ns >= state.block_ns + block_ns:
-        close_block(state, detection)
-        forget(state, detection)
-    if state.now_ns >= state.minute_ns + MINUTE_NS:
-        summaries = close_minute(state, detection, model)
-    due = [
-        state.block_ns + block_ns,
-        state.minute_ns + MINUTE_NS,
-        next_silence_ns(state, detection),
-        state.lessons.next_ns,
-    ]
-    if any(case.level > Level.QUIET.rank for case in state.cases.values()):
-        due.append(state.now_ns + _LOOK_NS)
-    state.due_ns = min(due)
+    for bench in [benches[at] for at in passing]:
+        if bench.state.now_ns >= bench.state.minute_ns + MINUTE_NS:
+            model = bench.forest.trees.uid if bench.forest is not None else ""
+            summaries += close_minute(bench.state, detection, model)
+    for at, silence_ns in zip(passing, next_silence_ns(states, detection), strict=True):
+        benches[at].state.due_ns = _due_ns(benches[at], silence_ns)
     return summaries
+
+
+def _block_end_ns(bench: Bench) -> int:
+    return bench.state.block_ns + int(block_s(bench.state, bench.detection) * 1e9)
+
+
+def _due_ns(bench: Bench, silence_ns: int) -> int:
+    state = bench.state
+    due_ns = min(
+        _block_end_ns(bench), state.minute_ns + MINUTE_NS, silence_ns, state.lessons.next_ns
+    )
+    if any(case.level > Level.QUIET.rank for case in state.cases.values()):
+        return min(due_ns, state.now_ns + _LOOK_NS)
+    return due_ns

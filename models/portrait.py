@@ -14,7 +14,7 @@ from models.lineage import LineageState
 from models.magnitudes import own_level
 from models.members import LAST, LEVEL
 from models.reasons import restored
-from models.siblings import share
+from models.siblings import shared_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def portrait(
     if row is None:
         return None
     image = state.images[state.members.who[row].image]
-    seen = share(state, image.name, detection)
+    seen = shared_by(state, image.name, detection)
     places = np.flatnonzero(seen.rows == row)
     if not len(places):
         return None

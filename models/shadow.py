@@ -5,34 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from models.features import Array
-from models.lineage import LineageState
-from models.magnitudes import Taken
+from models.lineage import Image
 from models.records.verdict import Shadow
 
-Flags = npt.NDArray[np.bool_]
 
-
-def tally(
-    state: LineageState, taken: Taken, active: Array | None, shadow: Array, model: str
-) -> None:
-    """Add a batch to the open minute of its images. ``active`` and ``shadow``: surprise of
+def tally(image: Image, active: Array, shadow: Array, model: str) -> None:
+    """Add samples to the open minute of their image. ``active`` and ``shadow``: surprise of
     each sample, nats; without an active forest its surprise is 0.
     """
-    samples = taken.samples
-    names = [state.members.who[row].image for row in samples.rows.tolist()]
-    deciding = np.zeros(len(shadow)) if active is None else active
-    for name in dict.fromkeys(names):
-        image = state.images[name]
-        mine: Flags | slice = slice(None)
-        if len(set(names)) > 1:
-            mine = np.array([other == name for other in names])[samples.of]
-        before = image.shadow
-        if before is None or before.model != model:
-            before = Shadow(model)
-        image.shadow = _added(before, deciding[mine], shadow[mine], image.line)
+    before = image.shadow
+    if before is None or before.model != model:
+        before = Shadow(model)
+    image.shadow = _added(before, active, shadow, image.line)
 
 
 def _added(before: Shadow, active: Array, shadow: Array, line: float) -> Shadow:

@@ -48,24 +48,25 @@ def farthest(off: Array) -> Array:
 def shared(off: Array) -> tuple[Array, Array]:
     """What the others do together, upwards and downwards, for each container.
 
-    Shape (members, columns), both results too; not negative. With one sibling that one
+    Shape (…, members, columns), both results too; not negative. With one sibling that one
     counts, with two the nearer to usual of them, with more the lower median.
 
     >>> up, down = shared(np.array([[9.0], [8.0], [0.5]]))
     >>> up.ravel()
     array([0.5, 0.5, 8. ])
     """
-    if len(off) < 2:
+    members, columns = off.shape[-2:]
+    if members < 2:
         return np.zeros_like(off), np.zeros_like(off)
-    ways = np.concatenate([off, -off], axis=1)
+    ways = np.concatenate([off, -off], axis=-1)
     np.maximum(ways, 0.0, out=ways)
-    middle = (len(off) - 2) // 2
-    ordered = np.ascontiguousarray(ways.T)
-    ordered.sort(axis=1)  # column by column, which is several times as fast as all at once
-    lower, upper = ordered[:, middle], ordered[:, middle + 1]
+    middle = (members - 2) // 2
+    ordered = np.ascontiguousarray(ways.swapaxes(-1, -2))
+    ordered.sort(axis=-1)  # column by column, which is several times as fast as all at once
+    lower, upper = ordered[..., None, :, middle], ordered[..., None, :, middle + 1]
     # Without a container that is itself in the lower part, the next one is the median.
     others = np.where(ways <= lower, upper, lower)
-    return others[:, : off.shape[1]], others[:, off.shape[1] :]
+    return others[..., :columns], others[..., columns:]
 
 
 def excused(off: Array, up: Array, down: Array) -> Array:
@@ -81,13 +82,14 @@ def excused(off: Array, up: Array, down: Array) -> Array:
 
 def evidence(off: Array, up: Array, down: Array, lasting_scale: Array) -> tuple[Array, Array]:
     """What speaks against each container in each feature, and what lasts of it (in scales,
-    not yet held against ``lasting_scale``). Shapes ``(members, features)``; not negative.
+    not yet held against ``lasting_scale``, of each member or of all). Shapes ``(members,
+    features)``; not negative.
 
     ``off``, ``up`` and ``down`` hold the recent and then the lasting, ``(members, 2 features)``.
     The fast horizon sees spikes and steps. The slow one averages noise away, so a small
     shift that stays counts there, in the unit of how much lasts in quiet times.
     """
-    horizons = (-1, 2, len(lasting_scale))
+    horizons = (-1, 2, lasting_scale.shape[-1])
     alone = alarming(excused(off.reshape(horizons), up.reshape(horizons), down.reshape(horizons)))
     now, lasting = alone[:, 0], alone[:, 1]
     return np.maximum(now, lasting / lasting_scale), lasting

@@ -25,17 +25,18 @@ from models.state import LineageState
 from models.training import fit
 from tests.core.fleet import START_NS
 
-MOST_JUDGING = 825
+MOST_JUDGING = 1_140
+MOST_BESIDE = 235
 MOST_READING: dict[Encoding, int] = {"json": 1_030, "binary": 235}
-MOST_INSTANT = 64
+MOST_INSTANT = 85
 FOREST = Forest(fit(np.random.default_rng(5).normal(size=(600, features.SIZE)), features.NAMES, 5))
 ALL = Core(Models(((0, FOREST),)))
 NO_ONSET = Core(Models(((0, FOREST),)), Detection(detectors=("distance", "forest")))
 
 
-def batch(turn: int, containers: int, each: int) -> Batch:
+def batch(turn: int, containers: int, each: int, lineage: str = "shop/cart") -> Batch:
     """Siblings side by side, some samples of each within one second."""
-    members = tuple(Member(f"{n:064x}", "node", "shop/cart@1") for n in range(containers))
+    members = tuple(Member(f"{n:064x}", "node", f"{lineage}@1") for n in range(containers))
     row = np.arange(containers * each)
     usual = np.array([max(feature.floor, 0.01) * 5 for feature in features.MEASURED])
     noise = np.random.default_rng(turn).lognormal(0.0, 0.1, (len(usual), len(row)))
@@ -43,7 +44,7 @@ def batch(turn: int, containers: int, each: int) -> Batch:
     times_ns = START_NS + turn * 10**9 + row // containers * (10**9 // each)
     subjects = tuple(member.subject for member in members)
     table = Samples(names, subjects, row % containers, times_ns, usual[:, None] * noise)
-    return Batch("default", "shop/cart", "", members, table, 1.0)
+    return Batch("default", lineage, "", members, table, 1.0)
 
 
 def calls(what: Callable[[], Any]) -> int:
@@ -62,18 +63,20 @@ def calls(what: Callable[[], Any]) -> int:
     return counted
 
 
-def judging(core: Core, containers: int, each: int) -> int:
-    """Calls to judge a batch that closes neither block nor minute, once all is learned."""
+def judging(core: Core, containers: int, each: int, lineages: int = 1) -> int:
+    """Calls to judge a batch of each lineage that closes neither block nor minute, once all is
+    learned.
+    """
     states: dict[str, LineageState] = {}
     for turn in range(85):
-        states.update(judge(states, arrivals(turn, containers, each), core).states)
-    last = arrivals(85, containers, each)
+        states.update(judge(states, arrivals(turn, containers, each, lineages), core).states)
+    last = arrivals(85, containers, each, lineages)
     return calls(lambda: judge(states, last, core))
 
 
-def arrivals(turn: int, containers: int, each: int) -> list[Arrival]:
-    record = batch(turn, containers, each)
-    return [Arrival(record.group, record, record.at_ns)]
+def arrivals(turn: int, containers: int, each: int, lineages: int) -> list[Arrival]:
+    records = [batch(turn, containers, each, f"shop/part-{at}") for at in range(lineages)]
+    return [Arrival(record.group, record, record.at_ns) for record in records]
 
 
 def reading(encoding: Encoding, containers: int, each: int) -> int:
@@ -94,6 +97,16 @@ def test_a_batch_costs_a_bounded_number_of_calls() -> None:
     assert 50 < judging(ALL, 20, 1) <= MOST_JUDGING
     for encoding, most in MOST_READING.items():
         assert 20 < reading(encoding, 20, 1) <= most
+
+
+def test_lineages_that_arrive_together_are_judged_together() -> None:
+    """A wave is one array: numpy is called for all of its lineages, and for each only what is
+    its own.
+    """
+    alone = judging(ALL, 20, 1)
+
+    for lineages in (11, 21):
+        assert 20 < (judging(ALL, 20, 1, lineages) - alone) / (lineages - 1) <= MOST_BESIDE
 
 
 def test_no_call_is_made_for_each_container_or_sample() -> None:

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 
 from models.budget import BEFORE, TICKETS, Line, allowed
+from models.crowd import Crowd
 from models.detection import Detection
 from models.detectors.rarity import WEAK
 from models.detectors.unseen import Range
@@ -44,7 +45,7 @@ def watch_of(state: LineageState) -> tuple[Watch, Array]:
     members, rows = state.members, np.arange(len(state.members))
     followed = members.followed.astype(np.float64)
     own = own_level(members.trust()[:, None] * members.grid[:, LEVEL])
-    scale = Scale(*usual(state, rows))
+    scale = Scale(*usual(Crowd.of([state]), rows))
     per_row = allowed(DETECTION.budget_alarms_per_day, state.interval_s) / len(members)
     line = Line(per_row, 720, image.onset_tail, image.onset_lift)
     shown = Range(*(scale.seen(followed[:, at] + own) for at in (LOWEST, HIGHEST)))

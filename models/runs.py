@@ -1,0 +1,124 @@
+"""Rows in runs: the samples of each container, the containers of each image.
+
+Runs of equal length are stacked and handled by one call. What a run comes to depends on its
+own rows alone, to the bit, whichever runs lie beside it: sums are added up row by row.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Whole = npt.NDArray[np.int64]
+Kind = TypeVar("Kind", bound=np.generic)
+
+_FEW: Final = 8
+"""Up to so many rows are added by as many calls; more by one, which takes longer to begin."""
+
+
+class Runs:
+    """``length``: (runs,), at least 1 each; run i's rows lie from ``first[i]`` to ``last[i]``."""
+
+    def __init__(self, length: Whole) -> None:
+        self.length = length
+        self.single = not len(length) or int(length.max()) == 1
+
+    @classmethod
+    def of_equal(cls, keys: Whole) -> tuple[Runs, Whole]:
+        """Where neighbours have the same key they are one run; and the keys of the runs."""
+        starts = np.empty(len(keys), bool)
+        starts[:1] = True
+        np.not_equal(keys[1:], keys[:-1], out=starts[1:])
+        (first,) = starts.nonzero()
+        if len(first) == len(keys):
+            return cls(np.ones_like(first)), keys
+        return cls(np.diff(first, append=len(keys))), keys[first]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    @functools.cached_property
+    def first(self) -> Whole:
+        return np.arange(len(self.length)) if self.single else self._ends - self.length
+
+    @functools.cached_property
+    def last(self) -> Whole:
+        return self.first if self.single else self._ends - 1
+
+    @functools.cached_property
+    def of(self) -> Whole:
+        """The run of each row."""
+        return self.first if self.single else np.arange(len(self.length)).repeat(self.length)
+
+    @functools.cached_property
+    def _ends(self) -> Whole:
+        return self.length.cumsum()
+
+    @functools.cached_property
+    def stacks(self) -> list[tuple[Whole | slice, Whole]]:
+        """For each length that there is: which runs have it, and the places of their rows,
+        ``(length, runs)``.
+        """
+        lengths = set(self.length.tolist())
+        if len(lengths) == 1:
+            (length,) = lengths
+            return [(slice(None), np.arange(length * len(self)).reshape(len(self), length).T)]
+        alike = [(length, np.flatnonzero(self.length == length)) for length in sorted(lengths)]
+        return [(which, self.first[which] + np.arange(n)[:, None]) for n, which in alike]
+
+    def spread(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """What there is one of for each run, for each of its rows."""
+        return values if self.single else values.take(self.of, axis=0)
+
+    def ends(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """The last row of each run."""
+        return values if self.single else values.take(self.last, axis=0)
+
+    def together(self, how: np.ufunc, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """Each run's rows as one, by a ufunc, from the first to the last."""
+        if self.single:
+            return values
+        stacks = self.stacks
+        if len(stacks) == 1:
+            return _as_one(how, values.take(stacks[0][1], axis=0))
+        out = np.empty((len(self), *values.shape[1:]), values.dtype)
+        for which, places in stacks:
+            out[which] = _as_one(how, values.take(places, axis=0))
+        return out
+
+    def most(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """The largest of each run's rows."""
+        return self.together(np.maximum, values)
+
+    def added_up(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """Sums within each run, up to each of its rows. Shape (rows,), both."""
+        if self.single:
+            return values
+        out = np.empty_like(values)
+        for _, places in self.stacks:
+            out[places] = np.add.accumulate(values.take(places), axis=0)
+        return out
+
+    def middle(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+        """The upper median of each run. Shapes (rows,) and (runs,)."""
+        if self.single:
+            return values
+        out = np.empty(len(self), values.dtype)
+        for which, places in self.stacks:
+            at = len(places) // 2
+            out[which] = np.partition(values.take(places), at, axis=0)[at]
+        return out
+
+
+def _as_one(how: np.ufunc, stack: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+    if len(stack) <= _FEW:
+        total = stack[0]
+        for row in stack[1:]:
+            total = how(total, row)
+        return np.asarray(total)
+    if stack[0].size == 1:  # numpy would add these in pairs
+        return np.asarray(how.accumulate(stack, axis=0)[-1])
+    return np.asarray(how.reduce(stack, axis=0))
