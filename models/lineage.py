@@ -163,10 +163,11 @@ class LineageState:
     facts: Facts = field(default_factory=Facts)
     lessons: Lessons = field(default_factory=lambda: UNTAUGHT)
 
-    def copy(self) -> LineageState:
+    def copy(self, *, members: bool = True) -> LineageState:
+        """``members``: their arrays, too; else both have the same."""
         state = _twin(self)
         state.images = {name: image.copy() for name, image in self.images.items()}
-        state.members = self.members.copy()
+        state.members = self.members.copy(arrays=members)
         state.cases = {subject: case.copy() for subject, case in self.cases.items()}
         state.facts = self.facts.copy()
         return state

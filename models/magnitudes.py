@@ -93,7 +93,8 @@ def take(
     fading = _fading(samples, np.array([detection.fast_s, detection.slow_s]))
     seen, held = transform(samples.values), crowd.grid.take(rows, axis=0)  # written back below
     normal = usual(crowd, rows)
-    off = distance.departures(seen, runs.spread(normal[0]), runs.spread(normal[1]))
+    off = runs.each_with(np.subtract, seen, normal[0])
+    off = distance.bounded(runs.each_with(np.divide, off, normal[1]))
     void = np.isnan(off)
     if void.any():
         recent = held[:, FAST].copy()
@@ -226,30 +227,29 @@ def _add_up(held: Array, samples: Sorted, seen: Array, normal: tuple[Array, Arra
     features).
     """
     centre, limit, runs = normal[0], CLIP * normal[1], samples.runs
-    unknown = np.isnan(centre)
-    lowest = runs.spread(np.where(unknown, -np.inf, centre - limit))
-    highest = runs.spread(np.where(unknown, np.inf, centre + limit))
-    near = np.minimum(np.maximum(seen, lowest), highest)
-    parts = np.empty((len(near), 5, SIZE))
-    sum_, squares, count, amounts, measured_ = (parts[:, at] for at in range(5))
-    missing, amounts[...] = np.isnan(samples.values), samples.values
-    np.putmask(amounts, missing, 0.0)
-    measured_[...] = ~missing
-    void = np.isnan(near) | samples.young[:, None]
-    high = low = near
+    unknown, values = np.isnan(centre), samples.values
+    lowest = np.where(unknown, -np.inf, centre - limit)
+    highest = np.where(unknown, np.inf, centre + limit)
+    near = runs.each_with(np.minimum, runs.each_with(np.maximum, seen, lowest), highest)
+    missing = np.isnan(values)
+    void, high, low = missing | samples.young[:, None], near, near
     if void.any():
-        high, low = near.copy(), near.copy()
-        for values, nothing in ((near, 0.0), (high, -np.inf), (low, np.inf)):
-            np.putmask(values, void, nothing)
-    sum_[...], count[...] = near, ~void
-    np.multiply(near, near, out=squares)
-    sums = runs.together(np.add, parts)
-    held[:, SUM : SQUARES + 1] += sums[:, :2]
-    held[:, COUNT] += sums[:, 2]
-    highest, lowest = held[:, HIGH], held[:, LOW]
-    np.maximum(highest, runs.together(np.maximum, high), out=highest)
-    np.minimum(lowest, runs.together(np.minimum, low), out=lowest)
-    return sums[:, 3:]
+        near, high, low = (np.where(void, nothing, near) for nothing in (0.0, -np.inf, np.inf))
+    held[:, SUM] += runs.together(np.add, near)
+    held[:, SQUARES] += runs.together(np.add, near * near)
+    held[:, COUNT] += _counted(runs, void)
+    held[:, HIGH] = np.maximum(held[:, HIGH], runs.together(np.maximum, high))
+    held[:, LOW] = np.minimum(held[:, LOW], runs.together(np.minimum, low))
+    if missing.any():
+        values = np.where(missing, 0.0, values)
+    return np.stack([runs.together(np.add, values), _counted(runs, missing)], axis=1)
+
+
+def _counted(runs: Runs, void: Flags) -> Array:
+    """How often something was there. Shapes (samples, features) and (containers, features)."""
+    if void.any():
+        return runs.together(np.add, (~void).astype(np.float64))
+    return np.broadcast_to(runs.length[:, None].astype(np.float64), (len(runs), void.shape[1]))
 
 
 def _count_minute(

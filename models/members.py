@@ -66,12 +66,20 @@ class Members:
     def __len__(self) -> int:
         return len(self.who)
 
-    def copy(self) -> Members:
-        arrays = {name: getattr(self, name).copy() for name in ARRAYS}
-        return Members(self.who.copy(), self.rows.copy(), **arrays)
+    def copy(self, *, arrays: bool = True) -> Members:
+        """``arrays``: of its own; else both have the same."""
+        members = Members(
+            self.who.copy(), self.rows.copy(), self.grid, self.last_ns, self.since_ns,
+            self.taught, self.peak, self.surprise, self.followed, self.account,
+        )  # fmt: skip  # in the order of the class
+        if arrays:
+            members.own()
+        return members
 
     def own(self) -> None:
-        """Have arrays of one's own, where they are slices of a crowd's (models/crowd.py)."""
+        """Have arrays of one's own: those of a crowd are slices (models/crowd.py), each of
+        which keeps the whole alive.
+        """
         for name in ARRAYS:
             setattr(self, name, getattr(self, name).copy())
 

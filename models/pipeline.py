@@ -44,8 +44,8 @@ from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
-_SIDE_BY_SIDE: Final = 2_048
-"""Members that are judged side by side: more save nothing, and leave the cache."""
+_SIDE_BY_SIDE: Final = 4_096
+"""Members, or samples, that are judged side by side: more save nothing, and leave the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,45 +146,53 @@ def judge(states: Mapping[str, LineageState], arrivals: Sequence[Arrival], core:
     queues: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         queues.setdefault(arrival.group, []).append(arrival)
-    for group, queue in queues.items():
-        known = states.get(group)
-        if known is not None:
-            judged.states[group] = known.copy()
-        elif not all(isinstance(arrival.record, Tick) for arrival in queue):
-            judged.states[group] = LineageState()
-    waiting = [(judged.states[group], queue) for group, queue in queues.items()
-               if group in judged.states]  # fmt: skip  # one expression
-    # Who has most to come first: a wave is then of the first of them.
-    waiting.sort(key=lambda one: -len(one[1]))
+    waiting = [(group, states.get(group), queue) for group, queue in queues.items()]
     for some in _crowded(waiting):
         _judge_crowd(some, core, judged)
     return judged
 
 
-Waiting = list[tuple[LineageState, list[Arrival]]]
+Waiting = list[tuple[str, LineageState | None, list[Arrival]]]
 
 
 def _crowded(waiting: Waiting) -> Iterator[Waiting]:
-    """Some at a time: so many that numpy has something to do, and all fits a cache."""
+    """Some lineages at a time: so many that numpy has something to do, and all fits a cache.
+    Who has most to come goes first: a wave is then of the first of them.
+    """
     some: Waiting = []
-    members = 0
-    for one in waiting:
-        members += max(len(one[0].members), 1)
-        if some and members > _SIDE_BY_SIDE:
+    rows = 0
+    for one in sorted(waiting, key=lambda one: -len(one[2])):
+        _, state, queue = one
+        if state is None and all(isinstance(arrival.record, Tick) for arrival in queue):
+            continue
+        more = max(0 if state is None else len(state.members), *map(_rows, queue))
+        if some and rows + more > _SIDE_BY_SIDE:
             yield some
-            some, members = [], max(len(one[0].members), 1)
+            some, rows = [], 0
         some.append(one)
+        rows += more
     if some:
         yield some
 
 
+def _rows(arrival: Arrival) -> int:
+    return len(arrival.record.samples) if isinstance(arrival.record, Batch) else 1
+
+
 def _judge_crowd(waiting: Waiting, core: Core, judged: Judgement) -> None:
-    crowd: Crowd | None = None
-    for turn in range(len(waiting[0][1])):
-        now = [(state, queue[turn]) for state, queue in waiting if turn < len(queue)]
+    alone = len(waiting) == 1
+    queues = [queue for _, _, queue in waiting]
+    states = [LineageState() if state is None else state.copy(members=alone)
+              for _, state, _ in waiting]  # fmt: skip  # one expression
+    crowd = Crowd.of(states)  # whose arrays are copies, unless there is but one
+    for turn in range(len(queues[0])):
+        now = [(state, queue[turn]) for state, queue in zip(states, queues, strict=True)
+               if turn < len(queue)]  # fmt: skip  # one expression
         crowd = _wave(crowd, now, core, judged)
-    for state, _ in waiting:
-        state.members.own()
+    for (group, _, _), state in zip(waiting, states, strict=True):
+        if not alone:
+            state.members.own()
+        judged.states[group] = state
 
 
 def tick(states: Mapping[str, LineageState], tick: Tick, core: Core) -> Judgement:
@@ -203,7 +211,7 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     which nothing is known as 0.
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
-    met = _let_in(state, batch)
+    met = _let_in(state, batch, batch.at_ns)
     crowd, detection = Crowd.of([state]), (core or Core()).detection
     return deviations_of(crowd, take(crowd, {0: batch}, {0: met}, detection), detection)
 
@@ -211,29 +219,30 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
 Wave = list[tuple[LineageState, Arrival]]
 
 
-def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Crowd:
-    """Judge one record of each of these lineages. ``crowd``: what the wave before gave, which
-    had these lineages and maybe more.
-    """
+def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
+    """Judge one record of each of these lineages, the first of the ``crowd``."""
     batches: dict[int, Batch] = {}
     met: dict[int, Whole] = {}
+    times_ns = [arrival.record.at_ns for _, arrival in wave]
     for at, (state, arrival) in enumerate(wave):
         if isinstance(arrival.record, Batch):
             batches[at] = arrival.record
-            met[at] = _let_in(state, arrival.record)
+            met[at] = _let_in(state, arrival.record, times_ns[at])
     states = [state for state, _ in wave]
-    if crowd is None or not crowd.still(states):
+    if not crowd.still(states):
         crowd = Crowd.of(states)
     crowd = crowd.first(len(states))
     said = Said(judged.verdicts, judged.findings)
     benches = [
         Bench(state, core.detection, arrival.arrived_ns, forest, said)
-        for (state, arrival), forest in zip(wave, _turn(wave, core, Models.active), strict=True)
+        for (state, arrival), forest in zip(
+            wave, _turn(states, times_ns, core, Models.active), strict=True
+        )
     ]
     if batches:
         taken = take(crowd, batches, met, core.detection)
         judged.duplicates += sum(taken.duplicates.values())
-        _judge_batches(crowd, taken, benches, _turn(wave, core, Models.shadow))
+        _judge_batches(crowd, taken, benches, _turn(states, times_ns, core, Models.shadow))
     passing = [
         at for at, (_, arrival) in enumerate(wave)
         if at in batches or _judge_other(benches[at], arrival.record)
@@ -243,30 +252,34 @@ def _wave(crowd: Crowd | None, wave: Wave, core: Core, judged: Judgement) -> Cro
 
 
 def _turn(
-    wave: Wave, core: Core, which: Callable[[Models, int, str], Forest | None]
-) -> list[Forest | None]:
-    """The forest whose turn it is, for each record."""
+    states: list[LineageState], times_ns: list[int], core: Core,
+    which: Callable[[Models, int, str], Forest | None],
+) -> list[Forest | None]:  # fmt: skip  # two lines say as much
+    """The forest whose turn it is, for a record of each state at its time."""
     if not core.models or "forest" not in core.detection.detectors:
-        return [None] * len(wave)
-    return [which(core.models, arrival.record.at_ns, state.lineage) for state, arrival in wave]
+        return [None] * len(states)
+    return [
+        which(core.models, at_ns, state.lineage)
+        for state, at_ns in zip(states, times_ns, strict=True)
+    ]
 
 
-def _let_in(state: LineageState, batch: Batch) -> Whole:
-    """Who speaks; the rows of a batch's members in the state."""
-    _enter(state, batch)
+def _let_in(state: LineageState, batch: Batch, at_ns: int) -> Whole:
+    """Who speaks; the rows of a batch's members in the state. ``at_ns``: the batch's time."""
+    _enter(state, batch, at_ns)
     begin(state, state.now_ns)
-    return state.members.met(batch.members, batch.at_ns)
+    return state.members.met(batch.members, at_ns)
 
 
-def _enter(state: LineageState, record: Batch | Sightings) -> None:
+def _enter(state: LineageState, record: Batch | Sightings, at_ns: int) -> None:
     if not state.block_ns:
         state.scope, state.lineage, state.role = record.scope, record.lineage, record.role
-        state.block_ns = record.at_ns
-        state.minute_ns = record.at_ns - record.at_ns % MINUTE_NS
-    state.now_ns = max(state.now_ns, record.at_ns)
+        state.block_ns = at_ns
+        state.minute_ns = at_ns - at_ns % MINUTE_NS
+    state.now_ns = max(state.now_ns, at_ns)
     for member in record.members:
         if member.image not in state.images:
-            meet_image(state, member.image, record.at_ns)
+            meet_image(state, member.image, at_ns)
 
 
 def _judge_batches(
@@ -327,7 +340,7 @@ def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> boo
     if isinstance(record, Lesson):
         hear(state, record)
     elif isinstance(record, Sightings):
-        _enter(state, record)
+        _enter(state, record, record.at_ns)
         begin(state, state.now_ns)
         touched = notice(state, record, detection)
         if touched:

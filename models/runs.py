@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Whole = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 Kind = TypeVar("Kind", bound=np.generic)
 
 _FEW: Final = 8
@@ -24,7 +25,10 @@ class Runs:
 
     def __init__(self, length: Whole) -> None:
         self.length = length
-        self.single = not len(length) or int(length.max()) == 1
+        longest = int(length.max(initial=0))
+        self.single = longest <= 1
+        self.each = longest if self.single or int(length.min()) == longest else 0
+        """How long all of them are; 0 where they differ."""
 
     @classmethod
     def of_equal(cls, keys: Whole) -> tuple[Runs, Whole]:
@@ -62,16 +66,22 @@ class Runs:
         """For each length that there is: which runs have it, and the places of their rows,
         ``(length, runs)``.
         """
-        lengths = set(self.length.tolist())
-        if len(lengths) == 1:
-            (length,) = lengths
-            return [(slice(None), np.arange(length * len(self)).reshape(len(self), length).T)]
-        alike = [(length, np.flatnonzero(self.length == length)) for length in sorted(lengths)]
+        if self.each:
+            return [(slice(None), np.arange(self.each * len(self)).reshape(-1, self.each).T)]
+        lengths = sorted(set(self.length.tolist()))
+        alike = [(length, np.flatnonzero(self.length == length)) for length in lengths]
         return [(which, self.first[which] + np.arange(n)[:, None]) for n, which in alike]
 
     def spread(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
         """What there is one of for each run, for each of its rows."""
         return values if self.single else values.take(self.of, axis=0)
+
+    def each_with(self, how: np.ufunc, values: Reals, own: Reals) -> Reals:
+        """Rows, each together with what there is one of for its run, by a ufunc."""
+        if self.single or not self.each:
+            return np.asarray(how(values, self.spread(own)))
+        side_by_side = values.reshape(-1, self.each, *values.shape[1:])
+        return np.asarray(how(side_by_side, own[:, None]).reshape(values.shape))
 
     def ends(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
         """The last row of each run."""
@@ -81,6 +91,8 @@ class Runs:
         """Each run's rows as one, by a ufunc, from the first to the last."""
         if self.single:
             return values
+        if self.each and values.ndim > 1:
+            return _as_one(how, values.reshape(-1, self.each, *values.shape[1:]).swapaxes(0, 1))
         stacks = self.stacks
         if len(stacks) == 1:
             return _as_one(how, values.take(stacks[0][1], axis=0))

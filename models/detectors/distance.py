@@ -22,9 +22,9 @@ share, in whatever feature, widens the scale of all so much.
 """
 
 
-def departures(seen: Array, location: Array, scale: Array) -> Array:
-    """Signed deviations, bounded. All shapes broadcast; NaN in gives NaN out."""
-    return np.asarray(np.minimum(np.maximum((seen - location) / scale, -MOST), MOST))
+def bounded(off: Array) -> Array:
+    """Signed deviations, none beyond :data:`MOST`; NaN in gives NaN out."""
+    return np.asarray(np.minimum(np.maximum(off, -MOST), MOST))
 
 
 BREADTHS: Final = (2, 5, 8)

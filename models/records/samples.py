@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,18 @@ Integers = Annotated[npt.NDArray[np.int64], "integers"]
 """Shape (rows,)."""
 MOST_FEATURES = 256
 MOST_ROWS = 20_000
+
+
+_FEW: Final = 256
+"""Subjects of so few come again with every batch of a lineage, and are checked once."""
+
+
+def _check_names(subjects: tuple[str, ...]) -> None:
+    for at, subject in enumerate(subjects):
+        checks.name(subject, f"subjects[{at}]")
+
+
+_known_names = functools.lru_cache(8_192)(_check_names)  # what is refused is not remembered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +67,8 @@ class Samples:
             raise MalformedRecord("mistyped", f"{expected}, found {self.columns.shape}", "columns")
 
     def _holds(self) -> None:
-        for at, subject in enumerate(self.subjects):
-            checks.name(subject, f"subjects[{at}]")
+        few = len(self.subjects) <= _FEW
+        (_known_names if few else _check_names)(self.subjects)
         if not 0 <= self.index.min() <= self.index.max() < len(self.subjects):
             problem = f"must point into {len(self.subjects)} subjects"
             raise MalformedRecord("out-of-range", problem, "index")

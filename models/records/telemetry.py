@@ -180,6 +180,7 @@ class Tick:
         checks.time(self.at_ns, "at_ns")
 
 
+@functools.lru_cache(8_192)  # what is refused is not remembered
 def _check_group(scope: str, lineage: str, role: str) -> None:
     checks.scope(scope)
     checks.name(lineage, "lineage")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -129,16 +130,18 @@ class Judge:
             self.rows.keep(event, group, state, event.message.offset)
 
     def _count(self, due: list[Incoming]) -> None:
-        now_ns = self.clock()
+        now_ns, samples = self.clock(), 0
+        for kind, count in Counter(type(incoming.arrival.record) for incoming in due).items():
+            self.meters.records.labels(KIND_OF[kind]).inc(count)
         for incoming in due:
             record = incoming.arrival.record
-            self.meters.records.labels(KIND_OF[type(record)]).inc()
             if isinstance(record, Batch):
-                self.meters.samples.inc(len(record.samples))
+                samples += len(record.samples)
                 self.meters.judged_s.observe(max(now_ns - record.at_ns, 0) / 1e9)
             elif isinstance(record, Lesson):
                 log.info("taught", lesson=record.uid, what=record.what, group=record.group,
                          by=record.by, because=record.because)  # fmt: skip  # one line of fields
+        self.meters.samples.inc(samples)
 
     # ---- out --------------------------------------------------------------------------------
 

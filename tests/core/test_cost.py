@@ -25,10 +25,10 @@ from models.state import LineageState
 from models.training import fit
 from tests.core.fleet import START_NS
 
-MOST_JUDGING = 1_140
-MOST_BESIDE = 235
-MOST_READING: dict[Encoding, int] = {"json": 1_030, "binary": 235}
-MOST_INSTANT = 85
+MOST_JUDGING = 1_220
+MOST_BESIDE = 225
+MOST_READING: dict[Encoding, int] = {"json": 915, "binary": 110}
+MOST_INSTANT = 87
 FOREST = Forest(fit(np.random.default_rng(5).normal(size=(600, features.SIZE)), features.NAMES, 5))
 ALL = Core(Models(((0, FOREST),)))
 NO_ONSET = Core(Models(((0, FOREST),)), Detection(detectors=("distance", "forest")))

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import MalformedRecord
+from models.pipeline import Core
+from models.state import pack as packed
 from streams.delivery.late import Keeper, Row
 from streams.table_format import Body, Marker, due_of, held
 from streams.tables import WHOLE, Rows, Settlement, head_key
+from tests.core.fleet import Lineage, Watch
 
 SOURCES = ("telemetry", "control")
 State = dict[str, int]
@@ -312,7 +315,7 @@ def test_rows_that_do_not_belong_together_start_the_group_anew_and_say_so() -> N
 
 def test_a_row_of_a_newer_release_stops_the_worker() -> None:
     """Taken for damage, a newer release's state would be overwritten."""
-    memory = Memory(rows={b"m|g": b"\x03" + bytes(40)}, partition_by_key={b"m|g": 0})
+    memory = Memory(rows={b"m|g": b"\x04" + bytes(40)}, partition_by_key={b"m|g": 0})
 
     with pytest.raises(MalformedRecord, match="newer release"):
         rows_on(memory).get("g")
@@ -466,6 +469,35 @@ def test_bytes_of_this_release_stay_readable() -> None:
     assert marker.encode() == bytes.fromhex(
         "01 0000000000000009 01 0001 00 0000000000000008 01 0000000000000009 62"
     )
+
+
+HEAD = "0000000000000009010001000000000000000500000000000000000801000000000000000962"
+UNPRIMED = (
+    "78016364606050c8a9562a53b232d4514a4b4d2c292d4a2d56b28a564a2e288d4fce0771626b9981aa4492f5"
+    "0d2ab0000071c015ac"
+)
+PRIMED = "783fe871373f6364606050c8c15f5ac4d63203558924eb1b5460010071c015ac"
+
+
+@pytest.mark.parametrize("written", [f"02{HEAD}{UNPRIMED}", f"03{HEAD}{PRIMED}"])
+def test_rows_that_markers_hold_stay_readable(written: str) -> None:
+    """Words that were packed with and are gone, or others now, would make all of them garbage."""
+    marker = Marker.decode(bytes.fromhex(written))
+
+    assert marker.rows() == {"l": b'{"v":1,"features":["cpu_cores"]}', "c/0": b"x" * 20}
+    assert marker.encode() == bytes.fromhex(written)
+    with pytest.raises(MalformedRecord, match="rows that a marker holds"):
+        Marker.decode(bytes.fromhex(written)[:-6]).rows()
+
+
+def test_a_small_lineage_takes_little_room() -> None:
+    """Of a hundred thousand images each has its row in the memory of a worker."""
+    lineage, watch = Lineage("web", 1, 5.0), Watch(Core())
+    del lineage.pods[1:]
+    watch.run([lineage], 900)
+    (state,) = watch.states.values()
+
+    assert len(Marker(1, {}, {}, 1, held(packed(state))).encode()) < 4_500
 
 
 # ---- a changelog that is gone -----------------------------------------------------------------
