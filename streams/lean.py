@@ -42,7 +42,8 @@ def become(part: Part, logs: Logs) -> NoReturn:
     os.set_inheritable(reading, True)  # noqa: FBT003  # the system's signature
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    arguments = (sys.executable, "-m", "streams.lean", "plimsoll", part.name, str(reading))
+    # -P: nothing is imported from the folder that we happen to be called in.
+    arguments = (sys.executable, "-P", "-m", "streams.lean", "plimsoll", part.name, str(reading))
     os.execve(sys.executable, arguments, {**ARENAS, **os.environ})  # noqa: S606  # ourselves
 
 

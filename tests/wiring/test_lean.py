@@ -95,6 +95,17 @@ def test_a_fault_found_late_ends_as_any_other(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_nothing_is_imported_from_where_it_is_called(tmp_path: Path) -> None:
+    """It runs as root, and anybody may write to /tmp."""
+    (tmp_path / "structlog.py").write_text("raise SystemExit('hijacked')")
+    done = subprocess.run(
+        (Path(sys.executable).with_name("plimsoll"), "respond", "--platform", "abacus"),
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PLIMSOLL_DATA_DIR": str(tmp_path), "PLIMSOLL_RESPONDER__HOST": "h"},
+    )  # fmt: skip  # by subject
+    assert done.stderr.startswith("plimsoll: responder platform 'abacus' is not known")
+
+
 KAFKA: dict[str, Any] = {
     "bootstrap": "kafka:9093", "security_protocol": "sasl_ssl", "username": "plimsoll",
     "password": "a secret", "ca_file": Path("/etc/ca.pem"),
