@@ -8,14 +8,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
+from sklearn.ensemble import IsolationForest
 
 from models import features
 from models.detectors.forest import Forest
+from models.features import Array
 from models.pipeline import Arrival, Core, Models, judge
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member
@@ -32,6 +36,7 @@ from tests.core.fleet import (
     Watch,
 )
 
+Call = Callable[[Array], object]
 FOREST = Forest(fit(np.random.default_rng(0).normal(size=(5000, 15)), features.NAMES, 1))
 
 
@@ -41,10 +46,8 @@ def say(**values: object) -> None:
 
 def speed() -> None:
     """Microseconds of one core; the forest a row, judging a sample."""
-    rows = np.random.default_rng(1).normal(size=(1000, features.SIZE))
-    for count in (1, 10, 100, 1000):
-        best = min(_timed(lambda n=count: FOREST.surprise(rows[:n])) for _ in range(20)) / count
-        say(forest_rows=count, us_a_row=round(best * 1e6, 2))
+    for size, tails in ((12, "light"), (features.SIZE, "light"), (features.SIZE, "heavy")):
+        _forest_speed(size, tails)
     for groups, calls in ((1, 200), (50, 12)):
         for forests in ((), ((0, FOREST),)):
             spent = _judging(groups, calls, Core(Models(forests)))
@@ -53,10 +56,45 @@ def speed() -> None:
         say(groups=groups, forest=True, shadow=True, us_a_sample=round(spent * 1e6, 2))
 
 
-def _timed(call: object) -> float:
-    began = time.perf_counter()
-    call()  # type: ignore[operator]  # a lambda
-    return time.perf_counter() - began
+def _forest_speed(size: int, tails: str) -> None:
+    """Our forest and scikit-learn's, by turns in one run, on rows that differ from call to call."""
+    rng = np.random.default_rng(0)
+    draw = (
+        rng.normal(size=(10_000, size)) if tails == "light" else rng.standard_t(2, (10_000, size))
+    )
+    single = draw.astype(np.float32)
+    seen, rows = single[:5000], single[5000:].astype(np.float64)
+    trees = fit(seen.astype(np.float64), tuple(str(at) for at in range(size)), 1)
+    began = time.process_time()
+    ours = Forest(trees)
+    built = time.process_time() - began
+    theirs = IsolationForest(n_estimators=100, max_samples=256, random_state=1).fit(seen)
+    off = np.abs(ours.scores(rows) - theirs.score_samples(single[5000:])).max()
+    say(features=size, tails=tails, built_ms=round(built * 1e3, 1), off_at_most=float(off))
+    for count in (1, 10, 100, 1000):
+        calls: dict[str, Call] = {
+            "us_a_row": ours.surprise,
+            "shares_us_a_row": ours.shares,
+            "scikit_learn_us_a_row": lambda some: theirs.score_samples(some.astype(np.float32)),
+        }
+        spent = _by_turns(calls, rows, count)
+        say(features=size, tails=tails, forest_rows=count, **spent)
+
+
+def _by_turns(calls: dict[str, Call], rows: Array, count: int) -> dict[str, float]:
+    """Medians of CPU time a row, in microseconds."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(51):
+        for name, call in calls.items():
+            often = 1 if name.startswith("scikit") else max(1000 // count, 5)
+            places = [
+                (turn * often + nth) * count % (len(rows) - count + 1) for nth in range(often)
+            ]
+            began = time.process_time()
+            for at in places:
+                call(rows[at : at + count])
+            spent[name].append((time.process_time() - began) * 1e6 / (often * count))
+    return {name: round(statistics.median(each), 2) for name, each in spent.items()}
 
 
 def _judging(groups: int, calls: int, core: Core) -> float:

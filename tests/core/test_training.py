@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,12 +41,72 @@ def test_scores_are_those_of_scikit_learn_thresholds_hit_exactly_included() -> N
         np.testing.assert_allclose(FOREST.scores(rows), expected, rtol=0, atol=1e-12)
 
 
-@given(st.integers(0, 2900), st.sampled_from([1, 2, 3, 4, 7, 40, 41, 100, 193, 500]))
+def spiked(rows: int, columns: int) -> Array:
+    """A few values far out, all else in one place: a grid over both is of no use."""
+    values = np.random.default_rng(4).normal(size=(rows, columns)) * 1e-3
+    values[::100] *= 1e9
+    return values.astype(np.float32).astype(np.float64)
+
+
+def heavy(rows: int, columns: int) -> Array:
+    """Small trees, several of which share a word."""
+    values = np.random.default_rng(5).standard_t(1.5, size=(rows, columns))
+    return values.astype(np.float32).astype(np.float64)
+
+
+SHAPES = {
+    "trees of a thousand leaves": (ROWS, 9, 1500),
+    "trees that share words": (heavy(1000, 5), 100, 256),
+    "trees of few leaves": (ROWS[:100, :2], 30, 8),
+    "trees that are a leaf": (np.ones((100, 3)), 10, 64),
+    "thresholds all in one place": (spiked(1000, 3), 50, 256),
+    "one feature": (ROWS[:, :1], 20, 256),
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_a_forest_of_any_shape_scores_as_scikit_learn_does(what: str) -> None:
+    """Nobody promises 100 trees of 256 samples; a fleet's history has its own shape."""
+    seen, trees, samples = SHAPES[what]
+    theirs = IsolationForest(
+        n_estimators=trees, max_samples=min(samples, len(seen)), random_state=3
+    )
+    theirs.fit(seen.astype(np.float32))
+    forest = Forest(fit(seen, NAMES[: seen.shape[1]], 3, trees, samples))
+
+    for rows in (seen, seen * 3):
+        expected = theirs.score_samples(rows.astype(np.float32))
+        np.testing.assert_allclose(forest.scores(rows), expected, rtol=0, atol=1e-12)
+        alone = [forest.surprise(row[None])[0] for row in rows[:200]]
+        np.testing.assert_array_equal(forest.surprise(rows)[:200], alone)
+
+
+def test_what_decides_nothing_sends_all_to_the_left() -> None:
+    """As in a file that no trainer of ours wrote: there is something below, never reached."""
+    threshold = TREES.threshold.copy()
+    threshold[:, 2] = np.inf
+    forest = Forest(replace(TREES, threshold=threshold))
+
+    walked = [math.fsum(leaves_of(row, threshold)) for row in ROWS[:60]]
+    np.testing.assert_allclose(forest.depths(ROWS[:60]), walked, rtol=0, atol=1e-9)
+
+
+def leaves_of(row: Array, thresholds: npt.NDArray[np.float32]) -> Iterator[float]:
+    for feature, threshold, leaf in zip(TREES.feature, thresholds, TREES.leaf, strict=True):
+        node = 0
+        while node < len(feature):
+            node = 2 * node + 1 + int(np.float32(row[feature[node]]) > threshold[node])
+        yield leaf[node - len(feature)]
+
+
+@given(st.integers(0, 2900), st.sampled_from([1, 2, 3, 7, 40, 41, 128, 129, 500, 1025]))
 @settings(max_examples=40, deadline=None)
 def test_a_row_scores_the_same_bits_in_any_company(start: int, count: int) -> None:
     """Or replay would differ with what happened to arrive together."""
     alone = [FOREST.scores(ROWS[at : at + 1])[0] for at in range(start, min(start + count, 3000))]
     np.testing.assert_array_equal(FOREST.scores(ROWS[start : start + count]), alone)
+    alone = [FOREST.surprise(ROWS[at : at + 1])[0] for at in range(start, min(start + count, 3000))]
+    np.testing.assert_array_equal(FOREST.surprise(ROWS[start : start + count]), alone)
 
 
 def test_a_row_isolated_by_one_feature_is_attributed_to_it() -> None:
@@ -63,6 +126,13 @@ def test_attribution_is_the_walk_s_and_the_same_bits_in_any_company() -> None:
     np.testing.assert_allclose(FOREST.shares(rows), walked, rtol=0, atol=1e-9)
     alone = [FOREST.shares(rows[at : at + 1])[0] for at in range(len(rows))]
     np.testing.assert_array_equal(FOREST.shares(rows), alone)
+
+
+def test_shares_and_path_length_sum_to_the_same_bits_for_every_row() -> None:
+    """What is attributed is the score, not nearly the score."""
+    sums = FOREST.shares(ROWS[:300]).sum(axis=1) + FOREST.depths(ROWS[:300])
+    assert set(sums.tolist()) == {sums[0]}
+    assert sums[0] == pytest.approx(TREES.expected[:, 0].sum(), abs=1e-9)
 
 
 def walk(row: Array) -> Array:
