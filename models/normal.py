@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 
 from models.detection import Detection
-from models.features import FEATURES, NOISE
+from models.features import FEATURES, INDEX, NOISE
 from models.learning import learned
 from models.lineage import Image, LineageState
 from models.reasons import restored
 from models.records.lesson import Usual
+from models.rhythm import SLOT_NS, SLOTS, Stretch, stretches
 
-__all__ = ["Change", "Normal", "Usual", "differences", "normal"]
+__all__ = ["Change", "Habit", "Normal", "Usual", "differences", "habits", "lacking", "normal"]
 
 MATERIAL: Final = 2.0
 """Deviations of the older version by which a level must differ to be worth a line."""
@@ -103,3 +104,55 @@ def _apart(before: Image, after: Image, at: int) -> float | None:
 
 def _weight(change: Change) -> float:
     return np.inf if change.deviations is None else abs(change.deviations)
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What an image does at the same time of day: ``feature`` up to ``most``, in its unit, on a
+    container that is like its image. ``from_s`` and ``until_s``: seconds of the day, UTC; past
+    midnight ``until_s`` is the smaller. ``usual``: no more than watched there and then; else it
+    was called once, and is usual when it comes again.
+    """
+
+    feature: str
+    unit: str
+    from_s: int
+    until_s: int
+    most: float
+    days: int
+    last_ns: int
+    usual: bool
+
+    def meets(self, other: Habit) -> bool:
+        """Whether some time of day belongs to both, for one feature."""
+        return self.feature == other.feature and (
+            self._holds(other.from_s) or other._holds(self.from_s)
+        )
+
+    def _holds(self, second: int) -> bool:
+        return (second - self.from_s) % _DAY_S < ((self.until_s - self.from_s) % _DAY_S or _DAY_S)
+
+
+_DAY_S: Final = 86_400
+
+
+def habits(image: Image, at_ns: int) -> tuple[Habit, ...]:
+    """By feature and time of day, as they stand at an event time."""
+    return tuple(_habit(one) for one in stretches(image.rhythm, at_ns) if one.feature in INDEX)
+
+
+def _habit(one: Stretch) -> Habit:
+    at, slot_s = INDEX[one.feature], SLOT_NS // 10**9
+    (most,) = restored(at, one.most)
+    return Habit(
+        one.feature, FEATURES[at].unit, one.first * slot_s,
+        (one.first + one.slots) % SLOTS * slot_s, most, one.days, one.last_ns, one.is_habit,
+    )  # fmt: skip  # as the fields lie
+
+
+def lacking(these: tuple[Habit, ...], others: tuple[Habit, ...]) -> list[Habit]:
+    """Those habits to which the others have none of that feature at any of that time."""
+    return [
+        one for one in these
+        if one.usual and not any(other.usual and one.meets(other) for other in others)
+    ]  # fmt: skip  # one condition

@@ -51,7 +51,7 @@ _ROLES: Final[Mapping[str, Mapping[Operations, tuple[str, ...]]]] = {
         READ: ("findings", "control", "outcomes", "models"),
         WRITE: ("orders", "alerts", "control-state", "evidence", "telemetry", "rejected"),
     },
-    "respond": {READ: ("orders", "samples"), WRITE: ("outcomes",)},
+    "respond": {READ: ("orders", "samples"), WRITE: ("outcomes", "rejected")},
     "archive": {
         READ: (
             "telemetry", "inventory", "verdicts", "findings", "orders", "outcomes", "alerts",

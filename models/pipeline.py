@@ -247,7 +247,8 @@ def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
         at for at, (_, arrival) in enumerate(wave)
         if at in batches or _judge_other(benches[at], arrival.record)
     ]  # fmt: skip  # a condition a line
-    judged.summaries += _pass_time(crowd, passing, benches)
+    crowd, summaries = _pass_time(crowd, passing, benches)
+    judged.summaries += summaries
     return crowd
 
 
@@ -352,10 +353,15 @@ def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> boo
     return True
 
 
-def _pass_time(crowd: Crowd, passing: list[int], benches: list[Bench]) -> list[Summary]:
-    """Close what is due of these states, then say when something is due next."""
+def _pass_time(
+    crowd: Crowd, passing: list[int], benches: list[Bench]
+) -> tuple[Crowd, list[Summary]]:
+    """Close what is due of these states, then say when something is due next.
+
+    The crowd may be another afterwards, which then holds the arrays of its states.
+    """
     if not passing:
-        return []
+        return crowd, []
     detection, states = benches[0].detection, [benches[at].state for at in passing]
     closing = [at for at in passing if benches[at].state.now_ns >= _block_end_ns(benches[at])]
     if closing:
@@ -370,7 +376,7 @@ def _pass_time(crowd: Crowd, passing: list[int], benches: list[Bench]) -> list[S
             summaries += close_minute(bench.state, detection, model)
     for at, silence_ns in zip(passing, next_silence_ns(states, detection), strict=True):
         benches[at].state.due_ns = _due_ns(benches[at], silence_ns)
-    return summaries
+    return crowd, summaries
 
 
 def _block_end_ns(bench: Bench) -> int:

@@ -7,6 +7,9 @@ alone is never taken for usual.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 DAY_NS: Final = 86_400 * 10**9
@@ -34,11 +37,15 @@ def usual(rhythm: Rhythm, feature: str, at_ns: int, value: float) -> int:
     """
     days = {
         round((at_ns - when_ns) / DAY_NS)
-        for near in (-1, 0, 1)
-        for when_ns, height in rhythm.get(f"{feature} {(slot_of(at_ns) + near) % SLOTS}", ())
+        for when_ns, height in _near(rhythm, feature, slot_of(at_ns))
         if _APART_NS <= at_ns - when_ns <= KEPT_NS and value <= height + _HIGHER
     }
     return len(days) if len(days) >= DAYS else 0
+
+
+def _near(rhythm: Rhythm, feature: str, slot: int) -> Iterator[Beat]:
+    for near in (-1, 0, 1):
+        yield from rhythm.get(f"{feature} {(slot + near) % SLOTS}", ())
 
 
 def slot_of(at_ns: int) -> int:
@@ -80,3 +87,76 @@ def before(rhythm: Rhythm, at_ns: int) -> Rhythm:
     """Without what was seen from then on."""
     kept = {k: tuple(beat for beat in beats if beat[0] < at_ns) for k, beats in rhythm.items()}
     return {key: beats for key, beats in kept.items() if beats}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Half hours in a row, from ``first`` on, about which a feature was past the line. ``days``:
+    on how many; ``most``: up to where that is usual, or would be (as in ``Beat``); each of the
+    half hour in which it is greatest.
+    """
+
+    feature: str
+    first: int
+    slots: int
+    days: int
+    most: float
+    last_ns: int
+
+    @property
+    def is_habit(self) -> bool:
+        return self.days >= DAYS
+
+
+def stretches(rhythm: Rhythm, at_ns: int) -> list[Stretch]:
+    """What counts as usual on the day that follows ``at_ns`` (unless it was forgotten by then),
+    and what would if it came once more, by feature and time of day.
+
+    >>> twice = noted(noted({}, "cpu_cores", 0, 4.0), "cpu_cores", DAY_NS, 3.0)
+    >>> stretches(twice, DAY_NS)
+    [Stretch(feature='cpu_cores', first=47, slots=3, days=2, most=3.5, last_ns=86400000000000)]
+    """
+    found = []
+    for feature in sorted({key.rpartition(" ")[0] for key in rhythm}):
+        known = [_slot(rhythm, feature, slot, at_ns) for slot in range(SLOTS)]
+        # A stretch may go on past midnight: begin where none does.
+        parted = (slot for slot in range(SLOTS) if _stands(known[slot - 1]) != _stands(known[slot]))
+        begin = next(parted, 0)
+        round_the_day = [known[(begin + step) % SLOTS] for step in range(SLOTS)]
+        found += list(_runs(feature, begin, round_the_day))
+    return sorted(found, key=lambda one: (one.feature, one.first))
+
+
+_Slot = tuple[int, float, int]
+"""Days, up to where, when last; no days: nothing was seen."""
+
+
+def _slot(rhythm: Rhythm, feature: str, slot: int, at_ns: int) -> _Slot:
+    """What ``usual`` goes by at this time of day."""
+    middle_ns = slot * SLOT_NS + SLOT_NS // 2
+    by_day: dict[int, float] = {}
+    last_ns = 0
+    for when_ns, height in _near(rhythm, feature, slot):
+        if at_ns - when_ns <= KEPT_NS:
+            day = round((when_ns - middle_ns) / DAY_NS)
+            by_day[day] = max(height, by_day.get(day, height))
+            last_ns = max(last_ns, when_ns)
+    if not by_day:
+        return 0, 0.0, 0
+    heights = sorted(by_day.values(), reverse=True)
+    return len(heights), heights[:DAYS][-1] + _HIGHER, last_ns
+
+
+def _stands(slot: _Slot) -> int:
+    """None, in the making, a habit."""
+    return min(slot[0], DAYS)
+
+
+def _runs(feature: str, begin: int, slots: list[_Slot]) -> Iterator[Stretch]:
+    at = begin
+    for stands, run in groupby(slots, _stands):
+        held = list(run)
+        if stands:
+            days, most, last_ns = (max(column) for column in zip(*held, strict=True))
+            yield Stretch(feature, at % SLOTS, len(held), days, most, last_ns)
+        at += len(held)

@@ -82,10 +82,20 @@ class Kafka:
         return _principal(self.username if self.uses_sasl else "", certificate)
 
     def secret(self) -> str:
-        """The password, wherever it lies. Raises: OSError when its file can't be read."""
-        if self.password_file is not None:
+        """The password, wherever it lies.
+
+        Raises: ConfigurationError when its file can't be read.
+        """
+        if self.password_file is None:
+            return self.password
+        try:
             return self.password_file.read_text().strip()
-        return self.password
+        except (OSError, ValueError) as problem:  # missing, not ours to read, or no text
+            why = getattr(problem, "strerror", None) or "not text"
+            raise ConfigurationError(
+                f"the password of {self.username!r} can't be read from {self.password_file} "
+                f"({why}): correct kafka.password_file, or its owner and mode"
+            ) from problem
 
     def librdkafka(self) -> dict[str, str]:
         """The same for confluent-kafka's clients.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import structlog
-from rich.console import Console
-from rich.table import Table
 
 from models.health import Pulse
 from models.records import encode
 from models.records.facts import Connection
 from models.records.frame import Frame
 from producers.sources.base import Source
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 log = structlog.get_logger("collect")
 
@@ -89,6 +90,8 @@ class Printer:
             return
         for entry in frame.inventory:
             self._names[entry.subject] = (entry.name, entry.lineage)
+        from rich.console import Console
+
         console = Console(width=120)
         with console.capture() as told:
             console.print(f"frame {frame.sequence} of host {frame.host}, {frame.interval_s:.1f} s")
@@ -105,6 +108,8 @@ class Printer:
         return ""
 
     def _table(self, frame: Frame) -> Table:
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False)
         for title in ("name", "lineage", "CPU", "memory", "in/s", "out/s", "opened/s", "peers",
                       "processes"):  # fmt: skip  # two lines

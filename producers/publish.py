@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,8 +26,10 @@ from models.records.frame import Frame
 from producers.kafka import MOST_MESSAGE_BYTES, producer_settings
 from producers.pace import Every
 from producers.serving import serve
-from producers.settings import Settings
 from producers.spool import Spool, Spooled
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from producers.settings import Settings
 
 NS: Final = 10**9
 PATIENCE_NS: Final = 2 * NS

@@ -13,13 +13,18 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from models.errors import BrokerUnreachable, ConfigurationError, PlimsollError
+from models.errors import ConfigurationError, PlimsollError
+from models.part import Part
+from streams.lean import become, code_of, line_of, without
+
+if TYPE_CHECKING:
+    from streams.settings import Logs
 
 COMMANDS: Final = "plimsoll.commands"
 
@@ -79,8 +84,15 @@ class LazyCommands(TyperGroup):
             self._listing = False
 
 
+def _begin(returned: Any, **_: Any) -> None:
+    """A command that returned a part is over; the part takes its place."""
+    if isinstance(returned, Part):
+        become(returned, _logs())
+
+
 app = typer.Typer(
     cls=LazyCommands,
+    result_callback=_begin,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -110,14 +122,20 @@ def plimsoll(
     for name, value in (("PLIMSOLL_CONFIG", config), ("PLIMSOLL_LOGS__LEVEL", log_level)):
         if value is not None:
             os.environ[name] = str(value)  # where every command, and `up`'s children, look
-    from streams.meters import configure_logs
+    with without("rich"):
+        from streams.meters import configure_logs
+
+    logs = _logs()
+    configure_logs(logs.level, logs.form)
+
+
+def _logs() -> Logs:
     from streams.settings import Logs, load
 
     try:
-        logs = load().logs
+        return load().logs
     except ConfigurationError:
-        logs = Logs()  # the command itself tells the faults of what it reads
-    configure_logs(logs.level, logs.form)
+        return Logs()  # the command itself tells the faults of what it reads
 
 
 @app.command("version")
@@ -137,17 +155,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=given, prog_name="plimsoll")
     except PlimsollError as problem:
         _tell(problem, as_json="--json" in given)
-        sys.exit(2 if isinstance(problem, ConfigurationError) else 1)
+        sys.exit(code_of(problem))
 
 
 def _tell(problem: PlimsollError, *, as_json: bool) -> None:
-    kind, message = type(problem).__name__, str(problem)
     if as_json:
-        body = {"error": {"kind": kind, "message": message}}
+        body = {"error": {"kind": type(problem).__name__, "message": str(problem)}}
         typer.echo(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
         return
-    lead = "" if isinstance(problem, ConfigurationError | BrokerUnreachable) else f"{kind}: "
-    typer.echo(f"plimsoll: {lead}{message}", err=True)
+    typer.echo(line_of(problem), err=True)
 
 
 def _entries() -> dict[str, EntryPoint]:

@@ -17,24 +17,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 from models.errors import ConfigurationError, UntrustedFile, UntrustedMessage
 from models.records.signed import Signed
+
+if TYPE_CHECKING:  # 7 MB that a responder has no use for before its first order
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 Clock = Callable[[], int]
 """Now, in nanoseconds UTC."""
@@ -73,7 +64,7 @@ class Signer:
     def __init__(self, name: str, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.name = name
-        self.public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public = private.public_key().public_bytes_raw()
         self.key = key_id(name, self.public)
 
     @classmethod
@@ -118,6 +109,9 @@ class Trust:
 
         Raises: UntrustedMessage, saying which of these does not hold.
         """
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         known = self.keys_by_id().get(signed.key)
         if known is None:
             raise UntrustedMessage(f"key {signed.key!r} is not in {TRUSTED_FILE}")
@@ -291,11 +285,15 @@ def _trusted(item: dict[str, Any]) -> TrustedKey:
 
 
 def _made(directory: Path, name: str, role: Role, now_ns: int, valid_s: float) -> TrustedKey:
+    from cryptography.hazmat.primitives import serialization as pems
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     private = Ed25519PrivateKey.generate()
     until_ns = now_ns + int(valid_s * 1e9) if valid_s else 0
     signer = Signer(name, private)
     made = TrustedKey(signer.key, name, role, signer.public, now_ns, until_ns)
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    form = (pems.Encoding.PEM, pems.PrivateFormat.PKCS8, pems.NoEncryption())
+    pem = private.private_bytes(*form)
     # Trusted first: a key that is trusted and lost can be rotated, the reverse can't sign.
     _write_trusted(directory, (*read_trusted(directory), made))
     _write(private_file(directory, name), pem, 0o600)
@@ -335,6 +333,10 @@ def _write(path: Path, body: bytes, mode: int) -> None:
 
 
 def _private_key(path: Path, pem: bytes) -> Ed25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:

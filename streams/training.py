@@ -15,15 +15,17 @@ from typing import Final
 
 import numpy as np
 
+from models import calibration
 from models.detectors.forest import Forest, Trees
 from models.drift import drifts
 from models.errors import PlimsollError
 from models.features import NAMES, Array
+from models.lineage import LineageState
 from models.modelfile import digest, save
 from models.pipeline import Core, Models, deviations
 from models.records.manifest import Evaluation, Manifest, Stage
 from models.records.telemetry import Batch, Tick
-from models.records.verdict import Finding
+from models.records.verdict import Finding, Level
 from models.replay import Recorded, Replay, Source
 from models.training import fit
 from streams.stores.window import TelemetryLog
@@ -31,8 +33,8 @@ from streams.stores.window import TelemetryLog
 MOST_ROWS: Final = 50_000
 LEAST_ROWS: Final = 256
 LEAST_OWN_ROWS: Final = 4_096
-"""A lineage has earned a forest of its own once it has given as many rows as sixteen trees draw:
-fewer are one morning of one container, and the fleet's forest knows more."""
+"""What a forest of a lineage's own takes at least, before it is held against the fleet's: as many
+rows as sixteen trees draw. Fewer are one morning of one container."""
 SKIPPED: Final = 0.3
 """The first part of the window only teaches the baselines: deviations from a baseline that
 knows nothing yet tell nothing."""
@@ -47,15 +49,22 @@ class TooLittle(PlimsollError):
     """The window holds too few samples to train on."""
 
 
+class NotEarned(PlimsollError):
+    """A lineage's own forest tells what is rare there no better than the fleet's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Training rows and where they come from."""
+    """Training rows and where they come from; ``fleet``: those of all lineages, where ``rows`` are
+    of one.
+    """
 
     rows: Array
     from_ns: int
     until_ns: int
     records: int
     offsets: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fleet: Array | None = None
 
 
 def train(
@@ -75,23 +84,88 @@ def candidate(
     core: Core | None = None, lineage: str = "",
 ) -> tuple[Manifest, bytes]:  # fmt: skip  # two lines read better than five
     """A candidate trained on the earlier part of what arrived in ``[from_ns, until_ns)`` and
-    tried on the later one. With a ``lineage``, a forest of its own, on its rows alone.
+    tried on the later one. With a ``lineage``, a forest of its own, on its rows alone: if on
+    the quiet rows held out it keeps its promises (models/calibration.py) better than one
+    trained on the whole fleet's rows of that window.
 
-    Raises: TooLittle.
+    Raises: TooLittle, NotEarned.
     """
     split_ns = until_ns - int((until_ns - from_ns) * HELD_OUT)
-    replay, of = Replay(core or Core(), at_once=1), _Of(source, lineage)
-    seen = gathered(replay, of, scope, from_ns, split_ns)
+    replay = Replay(core or Core(), at_once=1)
+    seen = gathered(replay, source, scope, from_ns, split_ns, lineage)
     if lineage and len(seen.rows) < LEAST_OWN_ROWS:
         raise TooLittle(
             f"{lineage}: {len(seen.rows)} usable samples in the window; a forest of its own takes "
             f"{LEAST_OWN_ROWS}: take a longer window, or leave it to the fleet's"
         )
     manifest, content, trees = _made(seen, scope, now_ns, seed)
-    held_out = (split_ns, until_ns)
-    evaluation = evaluated(replay, of, scope, Forest(trees), held_out, seen.rows)
+    fleet = None if seen.fleet is None else Forest(fit(seen.fleet, NAMES, seed))
+    tried = Trial(Forest(trees), fleet)
+    held_out, of = (split_ns, until_ns), _Of(source, lineage)
+    evaluation = evaluated(replay, of, scope, tried, held_out, seen.rows)
+    if lineage:
+        tried.must_be_earned(lineage)
     made = replace(manifest, evaluation=evaluation, offsets=dict(source.offsets), lineage=lineage)
     return made, content
+
+
+class Trial:
+    """What a forest, and the fleet's where it is to come before that, say of what was held out."""
+
+    def __init__(self, forest: Forest, fleet: Forest | None = None) -> None:
+        self.forest, self._fleet = forest, fleet
+        self.rows = _Thinned()
+        self._every: list[Array] = []
+        self._quiet: list[Array] = []
+        self._by_fleet: list[Array] = []
+
+    def add(self, at_ns: int, rows: Array, *, quiet: bool) -> None:
+        self.rows.add(at_ns, rows)
+        said = self.forest.surprise(rows)
+        self._every.append(said)
+        if quiet:
+            self._quiet.append(said)
+            if self._fleet is not None:
+                self._by_fleet.append(self._fleet.surprise(rows))
+
+    @property
+    def every(self) -> Array:
+        return _joint(self._every)
+
+    @property
+    def quiet(self) -> Array:
+        return _joint(self._quiet)
+
+    @property
+    def by_fleet(self) -> Array:
+        return _joint(self._by_fleet)
+
+    def must_be_earned(self, lineage: str) -> None:
+        """Raises: TooLittle, NotEarned."""
+        rows = len(self.quiet)
+        if rows < calibration.LEAST_ROWS:
+            raise TooLittle(
+                f"{lineage}: {rows} quiet samples held out; to hold its forest against the fleet's "
+                f"takes {calibration.LEAST_ROWS}: take a longer or a quieter window"
+            )
+        won = calibration.stretches_won(self.quiet, self.by_fleet)
+        if won < calibration.STRETCHES:
+            own, fleet = (calibration.rarer(said) for said in (self.quiet, self.by_fleet))
+            counts = "; ".join(
+                f"one in {one}: {own[one]}, {fleet[one]}, {rows / one:.0f}" for one in own
+            )
+            raise NotEarned(
+                f"{lineage} has not earned a forest of its own: of {rows} quiet samples held out, "
+                f"how many its own calls rarer, how many the fleet's does, how many should be: "
+                f"{counts}. Its own is {calibration.off(self.quiet):.2f} off, the fleet's "
+                f"{calibration.off(self.by_fleet):.2f}, and better without {won} of "
+                f"{calibration.STRETCHES} stretches: take a longer window, or leave it to the "
+                "fleet's"
+            )
+
+
+def _joint(parts: list[Array]) -> Array:
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 class _Of:
@@ -126,46 +200,55 @@ def window(
     return gathered(Replay(core or Core(), at_once=1), source, scope, 0, 0)
 
 
-def gathered(replay: Replay, source: Source, scope: str, from_ns: int, until_ns: int) -> Window:
+def gathered(
+    replay: Replay, source: Source, scope: str, from_ns: int, until_ns: int, lineage: str = ""
+) -> Window:
     """The training rows of a window; ``replay`` ends where the window does."""
-    rows, records, times_ns = _Thinned(), 0, [2**63 - 1, 0]
+    rows, fleet, records, times_ns = _Thinned(), _Thinned(), 0, [2**63 - 1, 0]
 
     def seen(one: Recorded) -> None:
         nonlocal records
         record = one.record
-        records += not isinstance(record, Tick)
+        if isinstance(record, Tick):
+            return
+        ours = lineage in ("", record.lineage)
+        records += ours
         if isinstance(record, Batch):
             times_ns[:] = min(times_ns[0], record.at_ns), max(times_ns[1], record.at_ns)
-            rows.add(record.at_ns, deviations(replay.of(one), record, replay.core))
+            found = deviations(replay.of(one), record, replay.core)
+            if lineage:
+                fleet.add(record.at_ns, found)
+            if ours:
+                rows.add(record.at_ns, found)
 
     for _ in replay.run(_of_scope(source, scope, from_ns, until_ns), seen):
         pass
     since_ns = times_ns[0] + int((times_ns[1] - times_ns[0]) * SKIPPED)
-    return Window(rows.since(since_ns), times_ns[0], times_ns[1], records, dict(source.offsets))
+    return Window(
+        rows.since(since_ns), times_ns[0], times_ns[1], records, dict(source.offsets),
+        fleet.since(since_ns) if lineage else None,
+    )  # fmt: skip  # as the fields lie
 
 
 def evaluated(
-    before: Replay, source: Source, scope: str, forest: Forest, window: tuple[int, int],
+    before: Replay, source: Source, scope: str, tried: Trial, window: tuple[int, int],
     trained: Array,
 ) -> Evaluation:  # fmt: skip  # two lines read better than five
     """What the forest would have said of a window that follows the one that ``before`` has
     judged, and what would have been said without any; how far rows moved from ``trained``.
     """
-    ours = Replay(replace(before.core, models=Models(((0, forest),))), at_once=1)
+    ours = Replay(replace(before.core, models=Models(((0, tried.forest),))), at_once=1)
     ours.states = {place: dict(states) for place, states in before.states.items()}
-    surprises: list[Array] = []
-    held_out = _Thinned()
 
     def seen(one: Recorded) -> None:
         if isinstance(one.record, Batch):
-            rows = deviations(ours.of(one), one.record, ours.core)
-            surprises.append(forest.surprise(rows))
-            held_out.add(one.record.at_ns, rows)
+            states = before.of(one)
+            rows = deviations(states, one.record, before.core)
+            tried.add(one.record.at_ns, rows, quiet=_quiet(states.get(one.record.group)))
 
-    with_it = _rising(ours, _of_scope(source, scope, *window), seen)
-    without = _rising(before, _of_scope(source, scope, *window))
-    every = np.concatenate(surprises) if surprises else np.empty(0)
-    later = held_out.since(0)
+    without = _rising(before, _of_scope(source, scope, *window), seen)
+    with_it = _rising(ours, _of_scope(source, scope, *window))
+    every, later = tried.every, tried.rows.since(0)
     return Evaluation(
         *window, len(every),
         {f"{q:g}": round(float(np.quantile(every, q)), 3) for q in QUANTILES if len(every)},
@@ -173,7 +256,18 @@ def evaluated(
         _count(one.verdict.level.value for one in without),
         _count(one.verdict.image for one in with_it),
         drifts(trained, later, NAMES) if len(later) else {},
+        len(tried.quiet), _rarer(tried.quiet), _rarer(tried.by_fleet),
     )  # fmt: skip  # as the fields lie
+
+
+def _quiet(state: LineageState | None) -> bool:
+    """Whether none of its containers was called when the row came."""
+    cases = () if state is None else state.cases.values()
+    return all(case.level < Level.CORRUPTED.rank for case in cases)
+
+
+def _rarer(surprise: Array) -> dict[str, int]:
+    return {str(one): count for one, count in calibration.rarer(surprise).items()}
 
 
 def _rising(

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import MalformedRecord
+from models.records.codec import MAGIC
 
-MAGIC: Final = b"\x89PLB"
-"""No JSON begins so: 0x89 begins no UTF-8 text at all."""
 VERSION: Final = 1
 MOST_LINES: Final = 100_000
 

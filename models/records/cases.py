@@ -44,7 +44,7 @@ class Cases:
         try:
             self._arrays = np.load(file, allow_pickle=False)
         except DAMAGED as bad:
-            raise MalformedRecord("undecodable", f"not an npz file: {bad}") from bad
+            raise MalformedRecord("undecodable", "not an npz file, or a damaged one") from bad
         if not isinstance(self._arrays, np.lib.npyio.NpzFile):
             raise MalformedRecord("undecodable", "one array, not an npz file")
         meta = self._meta()

@@ -22,23 +22,22 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 
 from models.errors import MalformedRecord
-from models.records.binary import MAGIC
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FORMAT: Final = 1
 LONGEST_TEXT: Final = 65_536
 LONGEST_LIST: Final = 100_000
 
-Columns = Annotated[npt.NDArray[np.float64], "columns"]
-"""Shape (features, rows); a missing measurement is NaN here and null on the wire."""
-Integers = Annotated[npt.NDArray[np.int64], "integers"]
-"""Shape (rows,)."""
+MAGIC: Final = b"\x89PLB"
+"""How the binary form begins. No JSON begins so: 0x89 begins no UTF-8 text at all."""
 
 R = TypeVar("R")
 Decoder = Callable[[Any], Any]
@@ -133,6 +132,8 @@ def _foreign(value: Any) -> Any:
     """What orjson does not know."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    import numpy as np
+
     return np.ascontiguousarray(value)
 
 
@@ -223,6 +224,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _columns(value: Any) -> npt.NDArray[np.float64]:
+    import numpy as np  # only who reads numbers needs it: a responder runs without
+
     columns = _list(value)
     if not columns:
         return np.empty((0, 0))
@@ -243,6 +246,8 @@ _NUMERIC: Final = frozenset((float, int, type(None)))
 
 
 def _integers(value: Any) -> npt.NDArray[np.int64]:
+    import numpy as np
+
     items = _list(value)
     if not frozenset((int,)).issuperset(map(type, items)):
         raise MalformedRecord("mistyped", "expected whole numbers")

@@ -28,6 +28,9 @@ class Evaluation:
     ``surprise``: quantile → nats (1 is the mean of training); ``alarms``: findings that rose
     to *corrupted* or beyond, by level; ``alarms_without``: the same without any forest.
     ``drift``: by feature, how far its deviations have moved since training (models/drift.py).
+    ``rarer``: of so many ``quiet`` samples, how many it said to be rarer than one in N; of a
+    forest for one lineage, ``rarer_fleet`` is what the fleet's of that window said of the same
+    (models/calibration.py).
     """
 
     from_ns: int
@@ -38,6 +41,9 @@ class Evaluation:
     alarms_without: dict[str, int] = field(default_factory=dict)
     alarms_by_image: dict[str, int] = field(default_factory=dict)
     drift: dict[str, float] = field(default_factory=dict)
+    quiet: int = 0
+    rarer: dict[str, int] = field(default_factory=dict)
+    rarer_fleet: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

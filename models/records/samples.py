@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from models.errors import MalformedRecord
 from models.records import checks
-from models.records.codec import Columns, Integers, encode
+from models.records.codec import encode
 
+Columns = Annotated[npt.NDArray[np.float64], "columns"]
+"""Shape (features, rows); a missing measurement is NaN here and null on the wire."""
+Integers = Annotated[npt.NDArray[np.int64], "integers"]
+"""Shape (rows,)."""
 MOST_FEATURES = 256
 MOST_ROWS = 20_000
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from models.part import Part
+
+if TYPE_CHECKING:
+    from producers.settings import Settings
 
 
 def command(
@@ -32,7 +34,7 @@ def command(
         int,
         typer.Option(help="Serve metrics, /healthz and /readyz on this port of loopback; 0: none."),
     ] = 0,
-) -> None:
+) -> Part | None:
     """Watch this host and write a frame an interval to plimsoll.samples.
 
     Samples of all containers and of the host, what they talk to, which
@@ -41,36 +43,26 @@ def command(
     for and what that costs. While Kafka is away, frames wait on disk. Ends
     on SIGTERM.
     """
-    from models.health import Pulse
-    from producers.collecting import STANDS_S, Printer, run
-    from producers.publish import Publisher, PublishMeters
     from producers.settings import load
-    from producers.sources import load as load_source
 
     told: dict[str, Any] = {
         "source": source, "sample_period_s": sample_period_s,
         "frame_interval_s": frame_interval_s, "pool": pool,
     }  # fmt: skip  # one flag a line reads worse
     settings = load(collect=told)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     rounds = 2 if once else 0
-    found = load_source(settings.collect.source).open(settings, time.time_ns)
-    try:
-        typer.echo(f"plimsoll collect: {found.opening()}", err=True)
-        period_s = settings.collect.sample_period_s
-        if dry_run:
-            printer = Printer(typer.echo, as_json=as_json)
-            run(found, printer, period_s, stop, rounds)
-            return
-        meters = PublishMeters()
-        pulse = Pulse(time.monotonic, STANDS_S + 5 * period_s)
-        meters.serve(metrics_port, pulse.state)
-        publisher = Publisher(settings, time.time_ns, meters)
-        try:
-            run(found, publisher, period_s, stop, rounds, pulse)
-        finally:
-            publisher.close()
-    finally:
-        found.close()
+    if dry_run:
+        _print(settings, rounds, as_json=as_json)
+        return None
+    options = {"rounds": rounds, "metrics_port": metrics_port}
+    return Part("collect", "producers.collector:collect", settings, options)
+
+
+def _print(settings: Settings, rounds: int, *, as_json: bool) -> None:
+    from producers.collecting import Printer, run
+    from producers.collector import source, stopping
+
+    stop = stopping()
+    with source(settings) as found:
+        printer = Printer(typer.echo, as_json=as_json)
+        run(found, printer, settings.collect.sample_period_s, stop, rounds)

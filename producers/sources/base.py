@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, runtime_checkable
 
 from models.records.frame import Frame
-from producers.settings import Settings
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from producers.settings import Settings
 
 Clock = Callable[[], int]
 """The time now, in ns UTC."""

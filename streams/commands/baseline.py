@@ -40,14 +40,20 @@ def list_baselines(as_json: AsJson = False) -> None:
 
 @command.command("show")
 def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -> None:
-    """What is usual, feature by feature, and how sure we are of it."""
-    from streams.commands.times import clock
-    from streams.report.rows import usual
-    from streams.report.words import clean
+    """What is usual, feature by feature, how sure we are of it, and what comes every day."""
+    from dataclasses import asdict
 
-    found = _find(lineage, image)
+    from models.normal import habits
+    from streams.commands.times import clock
+    from streams.report.rows import habit, usual
+    from streams.report.words import clean
+    from streams.stores.baselines import image_of
+
+    state = baselines().find(lineage)
+    version = image_of(state, image)
+    found, daily = _normal(state, version), habits(version, state.now_ns)
     if as_json:
-        print_json(found)
+        print_json({**asdict(found), "habits": daily})
         return
     typer.echo(clean(f"{found.image}" + (f", role {found.role}" if found.role else "")))
     typer.echo(
@@ -55,6 +61,9 @@ def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -
         f"({found.container_blocks:.0f} blocks of containers); line {found.line:.1f} deviations"
     )
     show([usual(one) for one in found.features], as_json=False, empty="no magnitudes known yet")
+    if daily:
+        typer.echo("\nat the same time of day (UTC):")
+        show([habit(one) for one in daily], as_json=False)
     if found.facts:
         typer.echo(f"\nnormal facts of the lineage ({len(found.facts)}):")
         for fact in found.facts:
@@ -73,7 +82,8 @@ def diff(
 ) -> None:
     """What two versions of an image do differently."""
     from models.errors import ConfigurationError
-    from models.normal import differences
+    from models.normal import differences, habits, lacking
+    from streams.report.rows import habit
     from streams.stores.baselines import image_of, newest_first
 
     state = baselines().find(lineage)
@@ -83,12 +93,24 @@ def diff(
         raise ConfigurationError(f"{lineage}: only one version is known, {new.name}")
     old = image_of(state, before) if before else older[0]
     changes = [one for one in differences(old, new) if everything or one.material]
+    kept, present = habits(old, state.now_ns), habits(new, state.now_ns)
+    given_up, taken_up = lacking(kept, present), lacking(present, kept)
     if as_json:
-        print_json({"before": old.name, "after": new.name, "changes": changes})
+        print_json({
+            "before": old.name, "after": new.name, "changes": changes,
+            "habits_given_up": given_up, "habits_taken_up": taken_up,
+        })  # fmt: skip  # one document
         return
     typer.echo(f"- {old.name}\n+ {new.name}")
     show([change_row(one) for one in changes], as_json=False,
          empty="no feature differs by two deviations or more")  # fmt: skip  # one call
+    rows = [
+        {"version": sign, **habit(one)}
+        for sign, some in (("-", given_up), ("+", taken_up)) for one in some
+    ]  # fmt: skip  # one row each
+    if rows:
+        typer.echo("\nat the same time of day (UTC):")
+        show(rows, as_json=False)
 
 
 @command.command()

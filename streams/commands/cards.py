@@ -37,6 +37,8 @@ def _tried(tried: Evaluation) -> Iterator[str]:
     if tried.surprise:
         places = ", ".join(f"p{float(q) * 100:g} {v:.1f}" for q, v in tried.surprise.items())
         yield f"  surprise  {places} (nats; 1 is usual, 12 the most)"
+    if tried.rarer:
+        yield f"  rare      {rareness(tried)}"
     yield (
         f"  alarms    {counted(tried.alarms)}; without any forest {counted(tried.alarms_without)}"
     )
@@ -44,6 +46,20 @@ def _tried(tried: Evaluation) -> Iterator[str]:
         yield f"            {count} x {image}"
     if tried.drift:
         yield f"  drift     {drifted(tried.drift)}"
+
+
+def rareness(tried: Evaluation) -> str:
+    """Whether what is called as rare as one in N comes once in N, in quiet times.
+
+    >>> rareness(Evaluation(0, 1, 120, quiet=100, rarer={"10": 11}, rarer_fleet={"10": 40}))
+    'of 100 quiet samples, called rarer than one in 10: 11 (10 should be; by the fleet 40)'
+    """
+    told = []
+    for one, seen in tried.rarer.items():
+        fleet = tried.rarer_fleet.get(one)
+        theirs = "" if fleet is None else f"; by the fleet {fleet}"
+        told.append(f"one in {one}: {seen} ({tried.quiet / int(one):.0f} should be{theirs})")
+    return f"of {tried.quiet} quiet samples, called rarer than {', '.join(told)}"
 
 
 def drifted(drift: dict[str, float], most: int = 4) -> str:

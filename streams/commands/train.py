@@ -23,6 +23,10 @@ def command(
     image: Annotated[
         str, typer.Option("--image", help="A forest of its own for this image, all its versions.")
     ] = "",
+    archive: Annotated[
+        bool,
+        typer.Option("--archive", help="From the archive, for what Kafka no longer holds."),
+    ] = False,
     key: TrainerKey = "trainer",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train and try it; keep and announce nothing.")
@@ -34,11 +38,13 @@ def command(
     The first three tenths only teach the baselines, the last three are held out: how it
     scores there, and which alarms it would have raised, stands on its card. The model is a
     candidate: nobody uses it until `plimsoll models promote`. With --image it learns from that
-    image (or lineage) alone and serves nobody else; once active it comes before the fleet's.
+    image (or lineage) alone and serves nobody else; once active it comes before the fleet's. It
+    has to be earned: on quiet samples held out it must tell how rare they are better than a
+    forest of the whole fleet's.
     """
     from models.contract import Topics
     from streams.commands.progress import reading
-    from streams.commands.replay import telemetry_of
+    from streams.commands.replay import archived_of, telemetry_of
     from streams.keys import Signer
     from streams.settings import load
     from streams.stores.models import ModelStore
@@ -47,7 +53,7 @@ def command(
     topics = Topics(settings.topic_prefix)
     signer = Signer.load(settings.keys_dir, key)
     with reading("training", quiet=as_json) as progress:
-        source = telemetry_of(settings, progress)
+        source = archived_of(settings) if archive else telemetry_of(settings, progress)
         lineage = image.partition("@")[0]
         manifest, content = _trained(source, settings, since, until, now_ns, seed, lineage)
     told: dict[str, Any] = {"model": manifest.uid, "took_s": (time.time_ns() - now_ns) / 1e9}

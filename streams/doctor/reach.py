@@ -114,9 +114,9 @@ def _login(case: Case) -> Iterator[Found]:
     try:
         told: dict[str, Any] = {"log_level": 0, "error_cb": heard.append}
         admin = AdminClient({**kafka.librdkafka(), **told})
-    except OSError as problem:
-        yield Found(f"{kafka.password_file}", f"the password can't be read ({problem.strerror})",
-                    "correct kafka.password_file, or its owner and mode")  # fmt: skip  # two lines
+    except ConfigurationError as problem:
+        said, _, todo = str(problem).partition(": ")
+        yield Found(f"{kafka.password_file}", said, todo)
         return
     ends_s = time.monotonic() + 2 * _WAIT_S
     found = None

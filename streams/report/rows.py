@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.normal import Usual
+from models.normal import Habit, Usual
 from models.portrait import Trait
 from models.reasons import amount
 from models.records.verdict import Verdict
-from streams.report.words import clean
+from streams.report.words import at, clean
 
 Row = dict[str, Any]
 
@@ -23,6 +23,22 @@ def usual(one: Usual) -> Row:
         "one_deviation": f"{one.deviation:.0%}",
         "blocks": f"{one.blocks:.0f}",
     }
+
+
+def habit(one: Habit) -> Row:
+    """What comes at the same time of day."""
+    return {
+        "feature": one.feature,
+        "between": f"{_time_of_day(one.from_s)} and {_time_of_day(one.until_s)}",
+        "up_to": amount(one.most, one.unit),
+        "seen_on": "1 day" if one.days == 1 else f"{one.days} days",
+        "last": at(one.last_ns // 10**6),
+        "stands": "usual: only watched" if one.usual else "called once: usual if it comes again",
+    }
+
+
+def _time_of_day(second: int) -> str:
+    return f"{second // 3600:02}:{second // 60 % 60:02}"
 
 
 def reasons(verdict: Verdict) -> list[Row]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from models.errors import ConfigurationError
 from streams.responders.base import Responder
-from streams.settings import Responder as ResponderSettings
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from streams.settings import Responder as ResponderSettings
 
 GROUP: Final = "plimsoll.responders"
 

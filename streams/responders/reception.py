@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from models.contract import HOST_PREFIX
-from models.errors import MalformedRecord, UntrustedMessage
+from models.errors import Fault, MalformedRecord, UntrustedMessage
 from models.records.codec import decode
 from models.records.order import Action, Order, Outcome, Status
+from models.records.rejected import DeadLetter, dead_letter
 from models.records.signed import Signed
 from streams.responders.base import About
 
@@ -56,7 +57,8 @@ class Why(StrEnum):
 class Refusal:
     """``order`` is None where the bytes hold none. Only where ``genuine`` does the outcome
     name the order itself: otherwise whoever can write to the topic could have a genuine
-    order reported as refused.
+    order reported as refused. ``fault`` is set where the bytes are no order of a governor's to
+    us at all: they become a dead letter.
     """
 
     why: Why
@@ -64,6 +66,8 @@ class Refusal:
     sha256: str
     order: Order | None = None
     genuine: bool = False
+    fault: Fault | None = None
+    place: str = ""
 
     def outcome(self, now_ns: int) -> Outcome | None:
         """What to publish; None where nothing says whom it concerns."""
@@ -113,14 +117,15 @@ class Reception:
         try:
             signed = decode(Signed, value)
         except MalformedRecord as fault:
-            return Refusal(Why.MALFORMED, str(fault), digest)
+            return _malformed(fault, digest)
         digest = payload_digest(signed.payload)
         try:
             order = decode(Order, self.trust.verify(signed, SIGNED_BY))
         except UntrustedMessage as fault:
-            return Refusal(Why.FORGED, str(fault), digest, _claimed(signed.payload))
+            claimed = _claimed(signed.payload)
+            return Refusal(Why.FORGED, str(fault), digest, claimed, fault="untrusted")
         except MalformedRecord as fault:
-            return Refusal(Why.MALFORMED, str(fault), digest)
+            return _malformed(fault, digest)
         return self._fault(order, digest, known) or Accepted(order, digest)
 
     def _fault(self, order: Order, digest: str, known: Known) -> Refusal | None:
@@ -129,7 +134,7 @@ class Reception:
             return Refusal(Why.OTHER_SCOPE, said, digest, order)
         if order.host not in self.hosts:
             said = f"the order is for host {order.host!r}, sent under the key of another"
-            return Refusal(Why.OTHER_HOST, said, digest, order)
+            return Refusal(Why.OTHER_HOST, said, digest, order, fault="misplaced", place="host")
         before = known.digest_of(order.uid)
         if before is not None:
             return Refusal(Why.REPLAYED, _replayed(order, before == digest), digest, order)
@@ -151,6 +156,27 @@ class Reception:
             return None
         said = f"{self.about.name} does not {order.action} {order.subject[:64]}"
         return Refusal(Why.UNSUPPORTED, said, digest, order, genuine=True)
+
+
+def letter_of(
+    refusal: Refusal, place: tuple[str, int, int], key: bytes | None, value: bytes | None,
+    at_ns: int,
+) -> DeadLetter | None:  # fmt: skip  # two lines read better than five
+    """The dead letter for what is no order of a governor's to us; None for what is one.
+
+    ``place`` is topic, partition and the offset that follows; ``at_ns`` when the log took it in.
+    """
+    if refusal.fault is None:
+        return None
+    topic, part, following = place
+    return dead_letter(
+        topic, part, following - 1, key, value, fault=refusal.fault, reason=refusal.detail,
+        place=refusal.place, rejected_by="respond", at_ns=at_ns,
+    )  # fmt: skip  # as the record orders it
+
+
+def _malformed(fault: MalformedRecord, digest: str) -> Refusal:
+    return Refusal(Why.MALFORMED, fault.problem, digest, fault=fault.fault, place=fault.place)
 
 
 def payload_digest(payload: bytes) -> str:

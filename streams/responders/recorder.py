@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import orjson
 
 from models.errors import MalformedRecord
 from models.records.codec import decode
-from models.records.frame import Frame
 from models.records.order import Order
 from streams.responders.base import Piece
 from streams.stores.log import LogReader
+
+if TYPE_CHECKING:
+    from models.records.frame import Frame
 
 BEFORE_S: Final = 300
 MOST_OBSERVATIONS: Final = 2000
@@ -50,6 +51,8 @@ class FlightRecorder:
         yield Piece("telemetry", orjson.dumps(told), detail=said)
 
     def _frames(self, order: Order) -> Iterator[Frame]:
+        from models.records.frame import Frame  # and numpy with it: few responders ever act
+
         since_ms = order.issued_ns // 10**6 - BEFORE_S * 1000
         for message in self._log.scan(self._topic, key=order.host, since_ms=since_ms):
             if message.key() != order.host.encode():
@@ -67,7 +70,7 @@ def _samples(frame: Frame, subject: str) -> Iterator[dict[str, Any]]:
     table = frame.samples
     if subject not in table.subjects:
         return
-    for row in np.flatnonzero(table.index == table.subjects.index(subject)):
+    for row in (table.index == table.subjects.index(subject)).nonzero()[0]:
         values = zip(table.features, table.columns[:, row].tolist(), strict=True)
         measured = {name: value for name, value in values if value == value}  # noqa: PLR0124  # NaN
         yield {"at_ns": int(table.times_ns[row]), **measured}

@@ -14,17 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from models.contract import ONLY_PARTITION, PARTITIONER, READER, Topics
+from models.contract import READER, Topics
 from models.errors import StoreFailed
 from models.health import Pulse
-from models.records.codec import decode
-from models.records.order import Outcome
 from streams.meters import Meters
 from streams.permitted import explained
 from streams.responders.course import Course
-from streams.responders.reception import Reception, Refusal
+from streams.responders.outbox import Outbox, unreachable
+from streams.responders.reception import Reception, Refusal, letter_of
 from streams.responders.store import Case, ResponderStore, Step
 
 Clock = Callable[[], int]
@@ -73,7 +72,7 @@ class Runner:
         self._clock = clock
         self._stopping = stopping
         self._orders = _Orders(kafka, topics.orders, store)
-        self._outbox = _Outbox(kafka, topics.outcomes, store, meters)
+        self._outbox = Outbox(kafka, topics, store, meters)
         self._running: dict[str, Future[None]] = {}
         self._not_before: dict[str, float] = {}
         self._broken: StoreFailed | None = None
@@ -121,7 +120,7 @@ class Runner:
             return
         found = self._reception.received(message.value(), self._store)
         if isinstance(found, Refusal):
-            self._refuse(place, found)
+            self._refuse(place, found, message)
             return
         order = found.order
         self._meters.records.labels("order").inc()
@@ -129,7 +128,7 @@ class Runner:
         log.info("order received", order=order.uid, action=order.action, subject=order.subject)
         self._hand(order.uid, self._course.run)
 
-    def _refuse(self, place: tuple[str, int, int], refusal: Refusal) -> None:
+    def _refuse(self, place: tuple[str, int, int], refusal: Refusal, message: Message) -> None:
         topic, part, following = place
         order = refusal.order
         log.warning(
@@ -139,7 +138,9 @@ class Runner:
         )  # fmt: skip  # pairs in lines
         self._meters.rejected.labels(refusal.why).inc()
         outcome = refusal.outcome(self._clock())
-        self._store.receive(place, tell=() if outcome is None else (outcome,))
+        came_ns = message.timestamp()[1] * 10**6
+        letter = letter_of(refusal, place, _key(message), message.value(), came_ns)
+        self._store.receive(place, tell=() if outcome is None else (outcome,), letter=letter)
 
     def _end_due(self) -> None:
         now = time.monotonic()
@@ -198,7 +199,7 @@ class _Orders:
                 "group.id": READER,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "error_cb": _unreachable,
+                "error_cb": unreachable,
             }
         )
         self._assigned: set[int] = set()
@@ -269,102 +270,7 @@ class _Orders:
         self._passed.clear()
 
 
-class _Outbox:
-    """Outcomes from the store to the broker; gone from the store once the broker has them."""
-
-    def __init__(
-        self, kafka: Mapping[str, str], topic: str, store: ResponderStore, meters: Meters
-    ) -> None:
-        self._kafka = kafka
-        self._topic = topic
-        self._store = store
-        self._meters = meters
-        self._lock = threading.Lock()
-        self._under_way: set[int] = set()
-        self._not_before_s = 0.0
-        self._producer = self._new_producer()
-
-    @property
-    def under_way(self) -> int:
-        """Outcomes that the broker has not confirmed."""
-        return len(self._under_way)
-
-    def send(self) -> None:
-        """Hand over what is new; never waits. Delivery is noted whenever this is called."""
-        with self._lock:
-            try:
-                if time.monotonic() >= self._not_before_s:
-                    for number, body in self._store.untold():
-                        if number not in self._under_way:
-                            self._produce(number, body)
-                self._producer.poll(0)
-            except KafkaException as problem:
-                self._begin_anew(problem)
-
-    def close(self) -> None:
-        self.send()
-        self._producer.flush(5.0)
-
-    def _new_producer(self) -> Producer:
-        return Producer(
-            {
-                **self._kafka,
-                "acks": "all",
-                "enable.idempotence": True,
-                "partitioner": PARTITIONER,
-                "linger.ms": 0,
-                "message.timeout.ms": 30_000,
-                "error_cb": _unreachable,
-            }
-        )
-
-    def _begin_anew(self, problem: KafkaException) -> None:
-        """The client is of no use any more; what it had is in the store."""
-        why = explained(problem.args[0], self._kafka, "Write", self._topic)
-        log.warning("outcomes wait in the store", why=why, topic=self._topic)
-        self._under_way.clear()
-        self._producer = self._new_producer()
-        self._not_before_s = time.monotonic() + AGAIN_S
-
-    def _produce(self, number: int, body: bytes) -> None:
-        outcome = decode(Outcome, body)
-
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            self._under_way.discard(number)
-            if error is None:
-                self._store.told(number)
-                self._count(outcome)
-            else:
-                self._not_before_s = time.monotonic() + AGAIN_S
-                why = explained(error, self._kafka, "Write", self._topic)
-                log.warning("outcome waits in the store", order=outcome.order, why=why)
-
-        try:
-            self._producer.produce(
-                self._topic,
-                body,
-                outcome.incident.encode(),
-                partition=ONLY_PARTITION,
-                on_delivery=delivered,
-                timestamp=outcome.at_ns // 10**6,
-            )
-        except BufferError:
-            return  # full: the next call hands it over
-        self._under_way.add(number)
-
-    def _count(self, outcome: Outcome) -> None:
-        self._meters.outcomes.labels(outcome.action, outcome.status).inc()
-        if outcome.verified is False:
-            self._meters.unverified.labels(outcome.action).inc()
-        elif outcome.verified and not outcome.uid.endswith("/evidence"):
-            self._meters.answered_s.observe(outcome.took_s)
-
-
 _BEGINNING: Final = -2  # OFFSET_BEGINNING, which confluent_kafka does not type
-
-
-def _unreachable(error: KafkaError) -> None:
-    log.warning("kafka trouble", why=str(error), todo="check the brokers")
 
 
 def _place(message: Message) -> tuple[str, int, int]:

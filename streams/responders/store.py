@@ -20,8 +20,13 @@ from typing import Final
 from models.errors import ConfigurationError, StoreFailed
 from models.records.codec import decode, encode
 from models.records.order import Action, Check, Order, Outcome, Submission
+from models.records.rejected import DeadLetter
 
 FORMAT: Final = 1
+MOST_LETTERS: Final = 500
+"""Dead letters that wait for a Kafka that takes none; the oldest leave first: whoever floods
+us with forged orders must not fill the disk that holds what is to be released.
+"""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS offsets (
@@ -34,6 +39,7 @@ CREATE TABLE IF NOT EXISTS cases (
 );
 CREATE INDEX IF NOT EXISTS cases_step ON cases (step, until_ns);
 CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS letters (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 """
 
 
@@ -161,11 +167,16 @@ class ResponderStore:
         place: tuple[str, int, int],
         case: Case | None = None,
         tell: Iterable[Outcome] = (),
+        letter: DeadLetter | None = None,
     ) -> None:
         """What came of the record at ``place`` (topic, partition, next offset)."""
         with self._writing() as db:
             _write(db, () if case is None else (case,), tell)
             db.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", place)
+            if letter is not None:
+                put = db.execute("INSERT INTO letters (body) VALUES (?)", (encode(letter),))
+                newest = put.lastrowid or 0
+                db.execute("DELETE FROM letters WHERE id <= ?", (newest - MOST_LETTERS,))
 
     def forget(self, before_ns: int) -> int:
         """Drop what has ended and could not be replayed any more; how many it were."""
@@ -178,7 +189,7 @@ class ResponderStore:
             db.executemany("DELETE FROM cases WHERE uid = ?", [(uid,) for uid in old])
         return len(old)
 
-    # ---- offsets and outbox ---------------------------------------------------------------
+    # ---- offsets, outbox and dead letters -------------------------------------------------
 
     def offsets(self, topic: str) -> dict[int, int]:
         """The next offset to read, partition by partition."""
@@ -197,6 +208,17 @@ class ResponderStore:
     def told(self, number: int) -> None:
         with self._writing() as db:
             db.execute("DELETE FROM outbox WHERE id = ?", (number,))
+
+    def letters(self, most: int = 100) -> list[tuple[int, bytes]]:
+        """Encoded dead letters that the broker does not have yet, oldest first."""
+        with self._reading():
+            rows = self._db.execute("SELECT id, body FROM letters ORDER BY id LIMIT ?", (most,))
+            return rows.fetchall()
+
+    def posted(self, number: int) -> None:
+        """The broker has that dead letter."""
+        with self._writing() as db:
+            db.execute("DELETE FROM letters WHERE id = ?", (number,))
 
     # ---- inside ---------------------------------------------------------------------------
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 
 from models.features import Array
 from models.learning import meet_image
+from models.normal import habits, lacking
 from models.pipeline import Core
 from models.records.facts import Fact, Program
 from models.records.verdict import Level
-from models.rhythm import DAY_NS, SLOT_NS, Rhythm, noted, usual, vetoed
+from models.rhythm import DAY_NS, SLOT_NS, SLOTS, Rhythm, noted, stretches, usual, vetoed
 from models.state import pack, unpack
 from tests.core.fleet import CPU, START_NS, Lineage, Story, Watch
 
@@ -68,6 +70,38 @@ def test_an_incident_takes_back_what_was_noted_in_it() -> None:
     assert vetoed(seen(0, DAY_NS), DAY_NS + HOUR_NS) == seen(0)
 
 
+def test_what_is_told_as_a_habit_is_what_usual_goes_by() -> None:
+    """Somebody reads it to know what is no longer called: at each half hour, and up to where."""
+    rhythm = seen(47 * SLOT_NS, 2 * DAY_NS + SLOT_NS // 3, 2 * DAY_NS + 47 * SLOT_NS, height=5.0)
+    rhythm = noted(rhythm, CPU_NAME, 3 * DAY_NS + 20 * SLOT_NS, 3.0)
+    now_ns = 4 * DAY_NS
+
+    told = stretches(rhythm, now_ns)
+
+    (night,) = (one for one in told if one.is_habit)
+    assert {(night.first + step) % SLOTS for step in range(night.slots)} == {46, 47, 0}
+    assert (night.days, night.last_ns) == (3, 2 * DAY_NS + 47 * SLOT_NS)
+    (once,) = (one for one in told if one.first == 19)
+    assert (once.slots, once.days, once.is_habit) == (3, 1, False)
+    for slot in range(SLOTS):
+        at_ns = now_ns + slot * SLOT_NS
+        held = (slot - night.first) % SLOTS < night.slots
+        assert bool(usual(rhythm, CPU_NAME, at_ns, night.most - 1e-9)) is held
+        assert not usual(rhythm, CPU_NAME, at_ns, night.most + 1e-9)
+
+
+def test_of_two_heights_the_lower_one_bounds_a_habit() -> None:
+    """Twice as much was seen once only: that alone is no habit."""
+    rhythm = noted(seen(0, height=9.0), CPU_NAME, DAY_NS, 4.0)
+
+    (one,) = stretches(rhythm, DAY_NS)
+
+    assert one.most == 4.5
+    assert usual(rhythm, CPU_NAME, 2 * DAY_NS, 4.5) == 2
+    assert not usual(rhythm, CPU_NAME, 2 * DAY_NS, 4.6)
+    assert stretches(rhythm, 12 * DAY_NS) == [], "what was given up is not told"
+
+
 def night_job(cores: float, fact: Fact | None = None) -> Story:
     def apply(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
         since_s = lineage.now_s % 86_400 - NIGHT_S
@@ -94,6 +128,26 @@ def test_habits_survive_a_restart() -> None:
     (before,), (after,) = state.images.values(), unpack(pack(state)).images.values()
     assert before.rhythm
     assert after.rhythm == before.rhythm
+
+
+def test_people_read_a_habit_in_its_own_unit_and_time() -> None:
+    """The job takes three cores more from two to half past two."""
+    _, watch = two_nights()
+    (state,) = watch.states.values()
+    (image,) = state.images.values()
+    began_s = START_NS // 10**9 + int(NIGHT_S)
+
+    told = [one for one in habits(image, state.now_ns) if one.feature == CPU_NAME]
+
+    (night,) = told
+    assert (night.unit, night.days, night.usual) == ("cores", 2, True)
+    assert 3.0 < night.most < 6.5
+    assert (began_s - night.from_s) % 86_400 < 3_600
+    assert (night.until_s - began_s) % 86_400 <= 2 * 3_600
+    assert lacking(tuple(told), ()) == told
+    assert lacking(tuple(told), (replace(night, from_s=began_s % 86_400),)) == []
+    elsewhere = replace(night, from_s=night.until_s, until_s=(night.until_s + 1_800) % 86_400)
+    assert lacking(tuple(told), (elsewhere,)) == told
 
 
 def third_day(story: Story) -> list[Level]:

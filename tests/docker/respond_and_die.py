@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 
 from models.records.order import Outcome
+from models.records.rejected import DeadLetter
 from streams.commands import respond
 from streams.responders import store
 from streams.responders.store import Case, ResponderStore
@@ -25,9 +26,13 @@ class DyingStore(ResponderStore):
         self._perhaps("after", cases)
 
     def receive(
-        self, place: tuple[str, int, int], case: Case | None = None, tell: Iterable[Outcome] = ()
+        self,
+        place: tuple[str, int, int],
+        case: Case | None = None,
+        tell: Iterable[Outcome] = (),
+        letter: DeadLetter | None = None,
     ) -> None:
-        super().receive(place, case, tell)
+        super().receive(place, case, tell, letter)
         self._perhaps("after", () if case is None else (case,))
 
     def _perhaps(self, moment: str, cases: tuple[Case, ...]) -> None:
@@ -37,5 +42,5 @@ class DyingStore(ResponderStore):
 
 if __name__ == "__main__":
     DyingStore.moment, DyingStore.step = sys.argv[1:]
-    store.ResponderStore = DyingStore  # type: ignore[misc]  # what commands/respond.py will build
-    respond.command()
+    store.ResponderStore = DyingStore  # type: ignore[misc]  # what responders/process.py will build
+    respond.command().begin()

@@ -17,9 +17,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from models.contract import PARTITIONER, Topics
 from models.records.codec import decode, encode
 from models.records.order import Action, Order, Outcome, Status
+from models.records.rejected import DeadLetter
+from models.settings import Kafka
 from streams import keys
 from streams.keys import Role, Signer
 from streams.responders.store import Case, ResponderStore
+from streams.stores.log import LogReader
 from tests.responding import S, order, releasing
 
 R = TypeVar("R")
@@ -105,6 +108,17 @@ class Post:
             lambda: f"{status} of {of}: {self.said}\n{self.log}",
             timeout_s,
         )
+
+    def letters(self, count: int) -> list[DeadLetter]:
+        """The dead letters, once there are so many."""
+        log = LogReader(Kafka(bootstrap=self.bootstrap))
+
+        def found() -> list[DeadLetter]:
+            scanned = log.scan(self.topics.rejected)
+            letters = [decode(DeadLetter, message.value()) for message in scanned]
+            return letters if len(letters) >= count else []
+
+        return until(found, lambda: self.log)
 
     def release(self, one: Order) -> Outcome:
         """Let go of what an order holds; the outcome of that word, once it is there."""

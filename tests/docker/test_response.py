@@ -228,6 +228,11 @@ def test_what_is_forged_replayed_late_or_for_others_is_refused_with_a_trace(
     )
     for reason in ("malformed", *reasons):
         assert f'"reason": "{reason}"' in post.log, "each leaves a line that names it"
+    letters = sorted((one.fault, one.rejected_by) for one in post.letters(4))
+    assert letters == [
+        ("misplaced", "respond"), ("undecodable", "respond"), ("untrusted", "respond"),
+        ("untrusted", "respond"),
+    ]  # fmt: skip  # a fault each
     # A refusal of what is not genuine never speaks in a genuine order's name.
     assert [out.status for out in post.outcomes(again.uid)] == [Status.DONE, Status.DONE]
     assert refusals(post)[late.uid].startswith("late")

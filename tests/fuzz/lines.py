@@ -57,7 +57,7 @@ from streams.archive.tables import Entry, rows_of, table_of
 from streams.delivery.rejected import Rejects
 from streams.keys import Role
 from streams.meters import Meters
-from streams.responders.reception import Accepted, Reception
+from streams.responders.reception import Accepted, Reception, letter_of
 from streams.responders.simulated import ABOUT
 from streams.tables import Rows
 from tests import responding
@@ -501,8 +501,12 @@ def _received(desk: responding.Desk, reception: Reception, message: Message) -> 
         return
     assert found.detail
     told = found.outcome(desk.clock())
+    assert told is not None or found.fault is not None, "neither an answer nor a dead letter"
     if told is not None:
         decode(Outcome, encode(told))
+    if found.fault is not None:
+        letter = letter_of(found, ("orders", 0, 7), message.key, message.value, desk.clock())
+        decode(DeadLetter, encode(letter))
 
 
 # ---- the archive -----------------------------------------------------------------------------

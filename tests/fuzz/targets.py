@@ -54,6 +54,7 @@ from producers.sources.docker import cgroups, conntrack, events, interfaces, lis
 from producers.sources.docker.identity import Here, known_of, time_ns
 from producers.sources.docker.netlink import Netlink
 from producers.sources.docker.secrecy import Secrecy, deployment_key
+from producers.sources.docker.sockets import place_of
 from producers.sources.docker.watch import STRANGE
 from streams.alerts import unwrapped
 from streams.archive.layout import manifest
@@ -68,6 +69,7 @@ from streams.table_format import Body, Marker, version_of
 from streams.words import why_rejected
 from tests.core.records.strategies import RECORDS
 from tests.fuzz import seeds
+from tests.fuzz.calls import called, written
 
 Errors = tuple[type[Exception], ...]
 MALFORMED: Final[Errors] = (MalformedRecord,)
@@ -329,6 +331,10 @@ LISTENING: Final = (
     b"   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
     b"   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0:0 0\n"
 )
+LISTENERS: Final = [
+    b"\x02\x0a\0\0\x1f\x90\0\0" + b"\x0a\0\0\x01" + b"\0" * 56,
+    b"\x0a\x0a\0\0\0\x50\0\0" + b"\0" * 64,
+]
 DEVICES: Final = b"a\nb\n  lo: 9 9 0 0 0 0 0 0 9 9 0\n eth0: 5 1 0 0 0 0 0 0 7 2 0\n"
 CGROUP: Final = b"usage_usec 52\nnr_periods 3\n8:0 rbytes=5 wbytes=7\n8:16 rbytes=1 wbytes=2\n"
 
@@ -401,6 +407,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/card", _file("m1.json", lambda path: _store(path.parent).forest("m1")), seeds.model_cards, ("streams.stores.models:ModelStore.forest",), (UntrustedFile,)),
     Target("file/lot", _file("lot-000000007/lot.json", lambda path: manifest(path.parent)), lambda: [seeds.LOT], ("streams.archive.layout:manifest", "streams.archive.layout:_unpacked"), (ArchiveUnusable,)),
     Target("environment", _environment, lambda: [b"SCOPE=a\nKAFKA__BOOTSTRAP=k:1\nWORKER={\"group\":\"g\"}\nUP__PARTS=[\"worker\"]"], ("models.settings:read_file",), (ConfigurationError,)),
+    Target("command/call", called, written, ()),
     Target("command/time", _text(lambda said: moment(said, seeds.NOW_NS)), lambda: seeds.MOMENTS, ("streams.commands.times:moment",), (ConfigurationError,)),
     Target("command/word", lambda data: why_rejected(data, "0" * 64), lambda: seeds.written(DeadLetter), ("streams.words:why_rejected",)),
     Target("row/lineage", _lineage, _lineage_rows, ("models.state:_opened", "models.state:_lessons_from")),
@@ -418,7 +425,8 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1), lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
     Target("docker/netlink", lambda data: Netlink().entry_of(data), _netlink_entries, (f"{_DOCKER}.netlink:Netlink._entry", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
     Target("docker/conntrack", _text(lambda text: list(conntrack.entries_of(text))), lambda: [TRACKED], (f"{_DOCKER}.conntrack:_usual",), ()),
-    Target("docker/listens", _text(lambda text: list(listens.listening(text))), lambda: [LISTENING], (f"{_DOCKER}.listens:_address",), ()),
+    Target("docker/listens", _text(lambda text: list(listens.told(listens.listening(text)))), lambda: [LISTENING], (f"{_DOCKER}.listens:_address",), ()),
+    Target("docker/sockets", lambda data: list(listens.told(filter(None, [place_of(data)]))), lambda: LISTENERS, (f"{_DOCKER}.sockets:place_of",), ()),
     Target("docker/interfaces", lambda data: interfaces.totals(data, interfaces.not_loopback), lambda: [DEVICES], (f"{_DOCKER}.interfaces:totals",), ()),
     Target("docker/cgroup", _cgroup, lambda: [CGROUP], (f"{_DOCKER}.cgroups:_field",), ()),
     Target("docker/scrubbed", _text(SECRECY.scrubbed), lambda: [b"mysql -uroot -phunter2 --password=x https://a:b@c/ Bearer abc"], (f"{_DOCKER}.secrecy:_escaped",), ()),

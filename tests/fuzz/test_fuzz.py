@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import pytest
 import structlog
+import typer
 
 from models.pipeline import judge as judged_really
+from models.settings import Kafka
 from producers.sources import names as sources
+from streams import cli
 from streams.agents import judge as agent
-from tests.fuzz import targets, work
+from tests.fuzz import calls, targets, work
 from tests.fuzz.__main__ import GUIDED, shares
 from tests.fuzz.lines import LINES
 from tests.fuzz.sites import PACKAGES, ROOT, sites
@@ -51,7 +54,7 @@ EXEMPT: Final = {
     "models.contract:murmur2": "arithmetic over any bytes; its own tests compare clients",
     "producers.sources.docker.files:_text": "text of any path, by a codec that refuses nothing",
     "producers.sources.docker.host:_addresses_v6": "the kernel's list of this host's addresses",
-    "producers.sources.docker.netlink:_answers": "the kernel's socket; entries are a target",
+    "producers.sources.docker.netlink:dumped": "the kernel's socket; entries are a target",
     "streams.archive.compaction:_grouped": "the archive's own Parquet; damage is ArchiveUnusable",
     "streams.archive.decided:_read": "the archive's own Parquet; damage is ArchiveUnusable",
     "streams.archive.telemetry:_ends": "the archive's own Parquet; damage is ArchiveUnusable",
@@ -66,10 +69,12 @@ EXEMPT: Final = {
     "streams.demo.notes:NoteTaker._read": "the demo's own records on its own broker",
     "streams.demo.notes:NoteTaker._rejected": "the demo's own records on its own broker",
     "streams.demo.notes:NoteTaker._verdict": "the demo's own records on its own broker",
+    "streams.lean:main": "what this very process has handed over",
     "streams.responders.course:_before": "what the responder wrote to its own store",
     "streams.responders.docker.proc:_address": "the kernel's list of sockets",
     "streams.responders.recorder:FlightRecorder._frames": "passes over what the decoder refuses",
-    "streams.responders.runner:_Outbox._produce": "what the responder wrote to its own store",
+    "streams.responders.outbox:Outbox._letter": "what the responder wrote to its own store",
+    "streams.responders.outbox:Outbox._outcome": "what the responder wrote to its own store",
     "streams.responders.store:ResponderStore._cases": "what the responder wrote to its own store",
     "streams.stores.decided:_orders": "passes over what the decoder refuses",
     "streams.stores.decided:_readable": "passes over what the decoder refuses",
@@ -146,6 +151,24 @@ def test_each_source_has_targets() -> None:
     ) - own
 
 
+def test_each_command_has_a_call() -> None:
+    """Whoever adds a command adds how it is called."""
+
+    def words(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        inner = getattr(command, "commands", None)
+        for name, one in (inner or {}).items():
+            yield from words(one, (*path, name))
+        if inner is None:
+            yield path
+
+    group: Any = typer.main.get_command(cli.app)
+    every = {
+        path for name in cli._entries() for path in words(group.get_command(None, name), (name,))
+    }
+    called_for = {calls._split(call)[0] for call in calls.CALLS}
+    assert every - called_for == set()
+
+
 # ---- a small run ------------------------------------------------------------------------------
 
 
@@ -196,6 +219,15 @@ def test_what_escapes_is_told_with_its_number_and_a_small_input(
     assert (first.content, first.problem) == (b"9", "ZeroDivisionError: a fault of ours")
     again = work.work(Share("drawn", "fragile", 0, first.number, 1))
     assert again.failures == [first]
+
+
+def test_a_command_that_ends_in_an_error_of_pythons_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As all that reach Kafka did where the file with its password was missing."""
+    monkeypatch.setattr(Kafka, "secret", lambda kafka: kafka.password_file.read_text())
+    with pytest.raises(FileNotFoundError):
+        calls.called(json.dumps({"command": "topics list", "arguments": []}).encode())
 
 
 def test_a_neighbour_that_is_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from models.contract import Topics, partition_of
 from models.errors import BrokerUnreachable, ConfigurationError, Fault
 from models.records import encode
-from models.records.binary import MAGIC
+from models.records.codec import MAGIC
 from models.records.facts import Coverage
 from models.records.inventory import InventoryEntry
 from producers.gather import outbox

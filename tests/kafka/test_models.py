@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,23 +44,30 @@ class Trial:
     """A fleet that writes telemetry, and the commands that a data scientist types."""
 
     deployment: Deployment
-    lineages: list[Lineage] = field(default_factory=list)
+    kinds: Sequence[str] = ("web", "database")
+    siblings: int = 4
+    learned_s: int = LEARNED_S
+    lineages: list[Lineage] = field(init=False)
     written: int = 0
 
     def __post_init__(self) -> None:
-        now_s = float((time.time_ns() - START_NS) // SECOND_NS - LEARNED_S)
-        self.lineages = [Lineage(kind, 3, STEP_S, now_s=now_s) for kind in ("web", "database")]
+        now_s = float((time.time_ns() - START_NS) // SECOND_NS - self.learned_s)
+        self.lineages = [
+            Lineage(kind, 3, STEP_S, self.siblings, now_s=now_s) for kind in self.kinds
+        ]
 
     @property
     def now_ns(self) -> int:
         return START_NS + int(self.lineages[0].now_s * 1e9)
 
-    def write(self, until_ns: int, *, attack_from_ns: int = 0) -> None:
-        """Telemetry up to an event time; an exfiltration from the first lineage."""
+    def write(
+        self, until_ns: int, *, attack_from_ns: int = 0, victims: Collection[int] = (0,)
+    ) -> None:
+        """Telemetry up to an event time; an exfiltration from the first lineage, or others."""
         story = exfiltration((attack_from_ns - START_NS) / 1e9) if attack_from_ns else None
         while self.now_ns < until_ns:
             for at, lineage in enumerate(self.lineages):
-                for arrival in lineage.next(story if at == 0 else None):
+                for arrival in lineage.next(story if at in victims else None):
                     assert not isinstance(arrival.record, Tick)
                     self.deployment.write(arrival.record)
                     self.written += 1

@@ -16,14 +16,16 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from infra.secured import SecuredKafka
 from models.contract import KIND_HEADER, READER
 from models.errors import NotPermitted
 from models.permissions import PARTS, Operation, Permission, permissions
-from models.records.codec import encode
+from models.records.codec import decode, encode
 from models.records.inventory import InventoryEntry
+from models.records.rejected import DeadLetter
 from models.records.verdict import Level
 from producers.gather.loop import Gather
 from producers.meters import GatherMeters
@@ -34,6 +36,7 @@ from streams import keys
 from streams.archive.tables import archived
 from streams.demo.answering import Answering
 from streams.settings import load
+from streams.stores.log import LogReader
 from tests.core.governing import START_NS, finding
 from tests.kafka.securing import (
     DEADLINE_S,
@@ -282,6 +285,42 @@ def test_a_responder_that_may_not_read_says_so_and_goes_on(
         Answering(settings, fleet, {"h1"}, time.time_ns),
     ):
         until(lambda: any(told in str(line.get("why")) for line in lines), told)
+
+
+def test_what_is_no_order_becomes_a_dead_letter_as_soon_as_it_may_be_written(
+    kafka: SecuredKafka, tmp_path: Path
+) -> None:
+    """Whoever can write to the orders topic leaves a trace there that he can't take away."""
+    fleet = Fleet(1, time.time_ns())
+    host = fleet.of("web")[0].entry(fleet.now_ns()).host
+    keys.ensure(tmp_path / "keys", time.time_ns())
+    stranger = keys.Signer("governor", Ed25519PrivateKey.generate())
+    forged = encode(stranger.sign(b"anything"))
+    settings = load(data_dir=tmp_path, kafka=told_of(kafka, "respond"))
+    told = f"Write topic {TOPICS.rejected}"
+
+    def letters() -> list[DeadLetter]:
+        scanned = LogReader(kafka.kafka("operate")).scan(TOPICS.rejected)
+        found = [decode(DeadLetter, message.value()) for message in scanned]
+        return [one for one in found if one.kept in (b"no order", forged)]
+
+    with Answering(settings, fleet, {host}, time.time_ns):
+        with (
+            without(kafka, "respond", permission("respond", "topic", TOPICS.rejected)),
+            capture_logs() as lines,
+        ):
+            orders = Producer({**kafka.kafka("govern").librdkafka()})
+            for value in (b"no order", forged):
+                orders.produce(TOPICS.orders, value, host)
+            assert not orders.flush(DEADLINE_S)
+            until(lambda: any(told in str(line.get("why")) for line in lines), told)
+        until(lambda: len(letters()) == 2, "both dead letters")
+
+    first, second = sorted(letters(), key=lambda one: one.offset)
+    assert (first.fault, first.kept, first.topic) == ("undecodable", b"no order", TOPICS.orders)
+    assert (second.fault, second.kept, second.key) == ("untrusted", forged, host.encode())
+    assert {first.rejected_by, second.rejected_by} == {"respond"}
+    assert f"key {stranger.key!r} is not in trusted.json" in second.reason
 
 
 def test_who_may_not_follow_the_alerts_is_told_so(kafka: SecuredKafka, tmp_path: Path) -> None:

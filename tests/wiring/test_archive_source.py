@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,16 @@ from models.records.order import Order, Outcome
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Finding, Level, Summary, Verdict
 from models.replay import Recorded
+from streams import keys
 from streams.archive.columns import columns, record, row
 from streams.archive.decided import decided, said
 from streams.archive.telemetry import ArchivedTelemetry
 from streams.explaining import course_of, known_of, looked_at
 from streams.replaying import Decided, compared, replayed
+from streams.training import candidate
 from tests.core.records.strategies import records
 from tests.notebooks.record import KEPT, PARTITIONS, START_NS, WHERE, Recording
+from tests.wiring.test_cli import plimsoll
 
 ALL = (0, 2**61)
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,6 +145,21 @@ def _group(source: ArchivedTelemetry, part: str) -> str:
     every: Iterator[Recorded] = source.records(0, 0)
     groups = (one.record.group for one in every if not isinstance(one.record, Tick))
     return next(group for group in groups if f"/{part}/" in group)
+
+
+def test_the_command_trains_from_the_archive_what_the_library_does(tmp_path: Path) -> None:
+    """Kafka keeps days: a model of last month's window comes from here, without a broker."""
+    keys.ensure(tmp_path / "keys", START_NS)
+    source = ArchivedTelemetry(WHERE)
+    expected, _ = candidate(source, "default", *source.span(), now_ns=START_NS, seed=7)
+
+    done = plimsoll(
+        "train", "--archive", "--seed", "7", "--dry-run", "--json",
+        PLIMSOLL_ARCHIVE_DIR=str(WHERE), PLIMSOLL_DATA_DIR=str(tmp_path),
+    )  # fmt: skip  # as it is typed
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["manifest"]["sha256"] == expected.sha256
 
 
 def test_an_archive_of_another_deployment_says_so() -> None:

@@ -14,11 +14,13 @@ import pytest
 from models.errors import ConfigurationError
 from models.lineage import Image, LineageState
 from models.normal import Normal, Usual
+from models.rhythm import DAY_NS, noted
 from streams.commands import baseline
 from streams.stores.baselines import image_of
 
 USUAL = Usual("memory_working_set_bytes", "B", 2.5e8, 2.1e8, 3.0e8, 0.04, 120.0)
 NORMAL = Normal("default", "shop/web", "", "shop/web@sha256:1", 10**18, 0.99, 400.0, 6.2, (USUAL,))
+HOUR_NS = 3_600 * 10**9
 HOSTILE = ('program /bin/"sh"', "peer \x1b[2J:443", "back\\slash", "del\x7f", "two\nlines", "日本")
 
 
@@ -75,3 +77,49 @@ def test_several_roles_ask_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ConfigurationError, match=r"shop/web/api, shop/web/jobs"):
         some.find("shop/web")
+
+
+def kept(*images: Image) -> Any:
+    state: Any = LineageState(lineage="shop/web", now_ns=2 * DAY_NS)
+    state.images = {one.name: one for one in images}
+    return SimpleNamespace(find=lambda _said: state)
+
+
+def nightly(name: str, first_ns: int, cores: float) -> Image:
+    """A version that at one o'clock on two nights had so many cores (transformed)."""
+    rhythm = noted(noted({}, "cpu_cores", HOUR_NS, cores), "cpu_cores", DAY_NS + HOUR_NS, cores)
+    return Image(name, first_ns, rhythm=rhythm)
+
+
+def test_habits_are_shown_for_a_person_and_for_a_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no longer called at night, somebody must be able to read by day."""
+    monkeypatch.setattr(baseline, "baselines", lambda: kept(nightly("w@sha256:aa", 0, 4.0)))
+
+    baseline.show_one("shop/web")
+    text = capsys.readouterr().out
+    baseline.show_one("shop/web", as_json=True)
+    (one,) = orjson.loads(capsys.readouterr().out)["habits"]
+
+    for said in ("cpu_cores", "00:30 and 02:00", "2 days", "usual: only watched", " cores "):
+        assert said in text
+    assert (one["feature"], one["from_s"], one["until_s"]) == ("cpu_cores", 1_800, 7_200)
+    assert (one["days"], one["usual"], one["unit"]) == (2, True, "cores")
+
+
+def test_a_difference_tells_habits_that_were_given_up_and_taken_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A release that works at night, or no longer does."""
+    old, new = nightly("w@sha256:aa", 0, 4.0), Image("w@sha256:bb", 1)
+    monkeypatch.setattr(baseline, "baselines", lambda: kept(old, new))
+
+    baseline.diff("shop/web")
+    text = capsys.readouterr().out
+    baseline.diff("shop/web", as_json=True)
+    told = orjson.loads(capsys.readouterr().out)
+
+    assert any(line.startswith("-") and "00:30 and 02:00" in line for line in text.splitlines())
+    assert [one["feature"] for one in told["habits_given_up"]] == ["cpu_cores"]
+    assert told["habits_taken_up"] == []

@@ -9,7 +9,14 @@ import pytest
 from models.records.codec import encode
 from models.records.order import Action, Order, Status
 from streams.keys import Role
-from streams.responders.reception import Accepted, Reception, Refusal, Why, payload_digest
+from streams.responders.reception import (
+    Accepted,
+    Reception,
+    Refusal,
+    Why,
+    letter_of,
+    payload_digest,
+)
 from streams.responders.simulated import ABOUT
 from tests.responding import HOST, NOW_NS, Clock, S, forged, order, signed, signer, trusting
 
@@ -53,6 +60,33 @@ def test_bytes_that_are_no_order_are_refused_without_an_outcome(
     found = refused(desk, value)
     assert found.why is Why.MALFORMED
     assert found.outcome(NOW_NS) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "fault", "place"),
+    [
+        (b"\xff\xfe", "undecodable", ""),
+        (b'{"v":1,"key":"k","signature":7}', "mistyped", "signature"),
+        (signed(signer(), order()), "untrusted", ""),
+        (signed(GOVERNOR, order(host="another")), "misplaced", "host"),
+    ],
+)
+def test_what_is_no_order_to_us_is_a_dead_letter_with_its_reason(
+    desk: Reception, value: bytes, fault: str, place: str
+) -> None:
+    """A line in the log of one host is gone with that host."""
+    found = refused(desk, value)
+    letter = letter_of(found, ("orders", 2, 8), HOST.encode(), value, NOW_NS)
+    assert letter is not None
+    assert (letter.topic, letter.partition, letter.offset) == ("orders", 2, 7)
+    assert (letter.fault, letter.place, letter.rejected_by) == (fault, place, "respond")
+    assert (letter.kept, letter.reason) == (value, found.detail)
+
+
+def test_an_order_that_is_answered_is_no_dead_letter(desk: Reception) -> None:
+    """It could be read and believed: its outcome says why it was refused."""
+    late = refused(desk, signed(GOVERNOR, order(deadline_ns=NOW_NS - 1)))
+    assert letter_of(late, ("orders", 0, 1), HOST.encode(), b"", NOW_NS) is None
 
 
 def test_a_signature_counts_for_its_own_bytes_alone(desk: Reception) -> None:

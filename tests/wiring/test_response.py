@@ -16,10 +16,12 @@ from models.errors import (
     RuntimeUnreachable,
     StoreFailed,
 )
+from models.records.codec import decode
 from models.records.order import Action, Order, Status
+from models.records.rejected import DeadLetter, dead_letter
 from streams.responders.base import Phase, Piece
 from streams.responders.simulated import Simulated
-from streams.responders.store import Case, ResponderStore, Step
+from streams.responders.store import MOST_LETTERS, Case, ResponderStore, Step
 from streams.responders.witness import Witness
 from tests.responding import NOW_NS, SUBJECT, Desk, S, order, releasing
 
@@ -451,6 +453,22 @@ def test_the_offset_moves_with_the_order_it_read(desk: Desk) -> None:
     desk.reopen()
     assert desk.store.offsets("orders") == {3: 18}
     assert desk.store.digest_of(one.uid) == "0" * 64
+
+
+def test_dead_letters_wait_with_the_offset_and_take_no_more_than_their_room(desk: Desk) -> None:
+    """Whoever floods the topic with forged orders must not fill the disk of what is isolated."""
+    for at in range(MOST_LETTERS + 3):
+        why = {"fault": "untrusted", "reason": "forged", "place": "", "rejected_by": "respond"}
+        letter = dead_letter("orders", 0, at, b"h", b"x", at_ns=NOW_NS, **why)
+        desk.store.receive(("orders", 0, at + 1), letter=letter)
+    desk.reopen()
+
+    kept = desk.store.letters(most=10 * MOST_LETTERS)
+    offsets = [decode(DeadLetter, body).offset for _, body in kept]
+    assert offsets == list(range(3, MOST_LETTERS + 3))
+    assert desk.store.offsets("orders") == {0: MOST_LETTERS + 3}
+    desk.store.posted(kept[0][0])
+    assert desk.store.letters(most=1) == kept[1:2]
 
 
 def test_the_file_is_for_its_owner_alone(desk: Desk, tmp_path: Path) -> None:

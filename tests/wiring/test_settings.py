@@ -91,6 +91,21 @@ def test_a_password_comes_from_its_file_and_never_shows(tmp_path: Path) -> None:
     assert "hunter2" not in repr(Kafka(password="hunter2"))
 
 
+@pytest.mark.parametrize("content", [None, b"\xff\xfehunter2"])
+def test_a_password_that_cannot_be_read_names_its_file(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    """Every command that reaches Kafka ended with a traceback; none of them shows the secret."""
+    secret = tmp_path / "password"
+    if content is not None:
+        secret.write_bytes(content)
+    kafka = Kafka(security_protocol="sasl_ssl", username="judge", password_file=secret)
+
+    with pytest.raises(ConfigurationError, match=f"{secret}.*correct kafka.password_file") as told:
+        kafka.librdkafka()
+    assert "hunter2" not in str(told.value)
+
+
 def test_a_collector_cannot_frame_faster_than_it_samples() -> None:
     """Such a frame would be empty."""
     with pytest.raises(ConfigurationError, match="frame_interval_s is 1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +20,7 @@ from models.records.telemetry import Batch, Tick
 from models.records.verdict import Level
 from models.replay import Recorded, Replay
 from streams.replaying import Decided, compared, ordered, replayed
-from streams.training import TooLittle, candidate, gathered
+from streams.training import NotEarned, TooLittle, candidate, gathered
 from tests.core.fleet import START_NS, Lineage, exfiltration
 
 STEP_S = 5.0
@@ -51,9 +52,11 @@ class Kept:
             yield from (one for one in mine if from_ns <= one.arrived_ns < end_ns)
 
 
-def kept(attack_s: float = 1e9, scope: str = "default") -> Kept:
+def kept(
+    attack_s: float = 1e9, scope: str = "default", kinds: Sequence[str] = ("web", "database")
+) -> Kept:
     source = Kept()
-    lineages = [Lineage("web", 5, STEP_S), Lineage("database", 5, STEP_S)]
+    lineages = [Lineage(kind, 5, STEP_S) for kind in kinds]
     story = exfiltration(attack_s)
     while lineages[0].now_s < END_S - STEP_S:
         for at, lineage in enumerate(lineages):
@@ -172,29 +175,64 @@ def test_another_model_counts_from_the_window_on_and_what_differs_is_listed() ->
     assert compared(was, Decided()).gone == tuple(f.verdict for f in was.alarms())
 
 
+@functools.cache
+def mixed() -> Kept:
+    """A fleet of which one image does next to nothing: what is rare there, others do all day."""
+    return kept(kinds=("web", "database", "idle"))
+
+
 def test_an_image_that_has_earned_it_gets_a_forest_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Trained on its rows alone, and it serves nobody else; too short a history is refused."""
     with pytest.raises(TooLittle, match="leave it to the fleet's"):
-        candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/web")
+        candidate(mixed(), "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/idle")
     monkeypatch.setattr("streams.training.LEAST_OWN_ROWS", 300)
 
-    own, content = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/web")
-    fleet, _ = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1])
+    own, content = candidate(mixed(), "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/idle")
+    fleet, _ = candidate(mixed(), "default", *WINDOW, now_ns=WINDOW[1])
 
-    assert (own.lineage, fleet.lineage) == ("shop/web", "")
+    assert (own.lineage, fleet.lineage) == ("shop/idle", "")
     assert 300 <= own.rows < fleet.rows
     assert own.evaluation is not None
     assert fleet.evaluation is not None
     assert own.evaluation.samples < fleet.evaluation.samples
+    assert own.evaluation.quiet == own.evaluation.samples
+    assert own.evaluation.rarer["10"] > own.evaluation.rarer_fleet["10"]
+    assert fleet.evaluation.rarer_fleet == {}
     forest = Forest(load(content, own.sha256, own.uid))
     late = (START_NS + 1_100 * SECOND_NS, WINDOW[1])
-    asked = Core(Models(own={"shop/web": ((0, forest),)}))
-    would = replayed(ATTACKED, asked, Policy(), "default", late, Core())
+    asked = Core(Models(own={"shop/idle": ((0, forest),)}))
+    would = replayed(mixed(), asked, Policy(), "default", late, Core())
     named = {(one.lineage, one.model) for one in would.summaries}
-    assert ("shop/web", own.uid) in named
-    assert {model for lineage, model in named if lineage != "shop/web"} == {""}
+    assert ("shop/idle", own.uid) in named
+    assert {model for lineage, model in named if lineage != "shop/idle"} == {""}
+
+
+def test_a_forest_of_its_own_is_earned_by_what_it_knows_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows alone earn nothing: an image like the others is best served by what all have shown."""
+    monkeypatch.setattr("streams.training.LEAST_OWN_ROWS", 300)
+    twins = kept(kinds=("web",))
+
+    with pytest.raises(NotEarned) as refused:
+        candidate(twins, "default", *WINDOW, now_ns=WINDOW[1], lineage="shop/web")
+
+    told = str(refused.value)
+    for said in ("has not earned", "one in 10:", "quiet samples held out", "longer window"):
+        assert said in told
+
+
+def test_what_was_called_is_no_quiet_sample() -> None:
+    """A forest that finds an attack rare breaks no promise."""
+    calm, _ = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1])
+    attacked, _ = candidate(ATTACKED, "default", *WINDOW, now_ns=WINDOW[1])
+
+    assert calm.evaluation is not None
+    assert attacked.evaluation is not None
+    assert calm.evaluation.quiet == calm.evaluation.samples
+    assert 100 < attacked.evaluation.quiet < attacked.evaluation.samples - 100
 
 
 def test_a_record_that_fails_goes_alone_in_replay_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _TIMEOUT_S: Final = 2.0
 _BUFFER: Final = 1 << 20
+_FAMILY_BYTES: Final = 4  # nfgenmsg, before the attributes
 
 # enum ctattr_type
 _ORIGINAL, _REPLY, _STATUS, _COUNT_ORIGINAL, _COUNT_REPLY = 1, 2, 3, 9, 10
@@ -56,11 +57,12 @@ class Netlink:
                 link.settimeout(_TIMEOUT_S)
                 with suppress(OSError):  # a smaller one does too
                     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+                both = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)  # address families
                 found = [
-                    entry for data in _answers(link) if (entry := self.entry_of(data)) is not None
+                    entry
+                    for data in dumped(link, _GET, both)
+                    if (entry := self.entry_of(data[_FAMILY_BYTES:])) is not None
                 ]
-        except ConntrackUnreadable:
-            raise
         except OSError as problem:
             raise ConntrackUnreadable(problem.errno, f"conntrack: {problem.strerror}") from problem
         self._before, self._now = self._now, {}
@@ -100,21 +102,23 @@ class Netlink:
         return found
 
 
-def _answers(link: socket.socket) -> Iterator[bytes]:
-    """The attributes of each connection, of both address families."""
-    body = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
-    link.send(_HEADER.pack(_HEADER.size + len(body), _GET, _REQUEST_DUMP, 1, 0) + body)
+def dumped(link: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
+    """What the kernel answers to a request for all there is: each without its header.
+
+    Raises: OSError.
+    """
+    link.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_DUMP, 1, 0) + body)
     while True:
         data = link.recv(_BUFFER)
         at = 0
         while at + _HEADER.size <= len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, at)
-            if kind == _DONE:
+            length, told, *_ = _HEADER.unpack_from(data, at)
+            if told == _DONE:
                 return
-            if kind == _ERROR:
+            if told == _ERROR:
                 number = -struct.unpack_from("=i", data, at + _HEADER.size)[0]
-                raise ConntrackUnreadable(number, f"conntrack: {os.strerror(number)}")
-            yield data[at + _HEADER.size + len(body) : at + length]
+                raise OSError(number, os.strerror(number))
+            yield data[at + _HEADER.size : at + length]
             at += length + 3 & ~3
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import structlog
 
@@ -17,7 +17,6 @@ from models.records.facts import Coverage, Fact, Interface, Observation
 from models.records.frame import Frame
 from models.records.inventory import InventoryEntry, State
 from producers.pace import Every
-from producers.settings import Settings
 from producers.sources.base import About, Clock
 from producers.sources.docker import conntrack
 from producers.sources.docker.cgroups import Cgroups
@@ -35,6 +34,9 @@ from producers.sources.docker.secrecy import Secrecy, deployment_key
 from producers.sources.docker.stats import StatsThread
 from producers.sources.docker.watch import Watch, running
 from producers.sources.framing import Framing, Row
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from producers.settings import Settings
 
 FIRST_ANSWER_S: Final = 10.0
 ENTRIES_A_LOOK: Final = 5_000
@@ -158,6 +160,7 @@ class DockerSource:
         for meter in self._meters.values():
             meter.close()
         self._meters.clear()
+        self._listens.close()
         self._host.close()
 
     # ---- one look --------------------------------------------------------------------------

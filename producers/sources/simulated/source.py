@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from models.records.frame import Frame
-from producers.settings import Settings
 from producers.sources.base import About, Clock
 from producers.sources.simulated.fleet import Fleet
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from producers.settings import Settings
 
 SEED: Final = 1
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from streams.responders.docker.engine import Engine
 from streams.responders.docker.platform import Docker
-from streams.settings import Responder as ResponderSettings
+
+if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
+    from streams.settings import Responder as ResponderSettings
 
 __all__ = ["Docker", "make"]
 

@@ -10,13 +10,12 @@ import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from pyroute2 import NFCTSocket
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import ContainerRuntimeError
+
+if TYPE_CHECKING:  # 9 MB, and few responders ever act: imported where it is used
+    from pyroute2 import NFCTSocket
 
 _TABLE: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 _SEEN_REPLY: Final = 1 << 1
@@ -66,6 +65,9 @@ def entries(addresses: Collection[str]) -> list[Entry]:
     """
     if not addresses or not tracked():
         return []
+    from pyroute2 import NFCTSocket
+    from pyroute2.netlink.exceptions import NetlinkError
+
     try:
         with NFCTSocket() as table:
             found = {repr(entry): entry for entry in _asked(table, addresses)}
@@ -82,6 +84,9 @@ def delete(addresses: Collection[str]) -> int:
     known = entries(addresses)
     if not known:
         return 0
+    from pyroute2 import NFCTSocket
+    from pyroute2.netlink.exceptions import NetlinkError
+
     try:
         with NFCTSocket() as table:
             for entry in known:
@@ -92,6 +97,8 @@ def delete(addresses: Collection[str]) -> int:
 
 
 def _asked(table: NFCTSocket, addresses: Collection[str]) -> Iterator[Entry]:
+    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+
     if int(_TABLE.read_text()) <= SMALL:
         yield from _matching(table.dump(), addresses)
         return
@@ -106,6 +113,8 @@ def _asked(table: NFCTSocket, addresses: Collection[str]) -> Iterator[Entry]:
 
 
 def _matching(messages: Any, addresses: Collection[str]) -> Iterator[Entry]:
+    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
+
     for message in messages:
         family = message["nfgen_family"]
         if family in (socket.AF_INET, socket.AF_INET6):
@@ -121,6 +130,8 @@ def _matching(messages: Any, addresses: Collection[str]) -> Iterator[Entry]:
 
 
 def _remove(table: NFCTSocket, entry: Entry) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
     try:
         table.entry("del", tuple_orig=entry.original)
     except NetlinkError as refusal:

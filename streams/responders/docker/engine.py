@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-import docker
-import requests
-from docker.errors import APIError, DockerException, NotFound
+from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import ContainerGone, ContainerRuntimeError, RuntimeUnreachable
+
+if TYPE_CHECKING:  # 7 MB, and few responders ever act: imported with the first question
+    from docker.errors import APIError
 
 Inspected = dict[str, Any]
 """What ``GET /containers/{id}/json`` says."""
@@ -114,6 +113,9 @@ class Engine:
     # ---- inside ---------------------------------------------------------------------------
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
+        import requests
+        from docker.errors import APIError, DockerException
+
         try:
             return question(self._connected())
         except APIError as refusal:
@@ -125,6 +127,8 @@ class Engine:
 
     def _ask_for(self, question: Callable[[Any], Any]) -> Any:
         """The same for what may be missing: None then."""
+        from docker.errors import NotFound
+
         try:
             return self._ask(question)
         except ContainerRuntimeError as refusal:
@@ -135,12 +139,16 @@ class Engine:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
+                import docker
+
                 make: Any = docker.APIClient  # its types know whole seconds only
                 self._client = make(self._address, version="auto", timeout=self._timeout_s)
             return self._client
 
 
 def _renamed(refusal: APIError) -> ContainerRuntimeError:
+    from docker.errors import NotFound
+
     said = str(refusal.explanation or refusal).strip()
     if isinstance(refusal, NotFound) and "No such container" in said:
         return ContainerGone(f"Docker: {said}")

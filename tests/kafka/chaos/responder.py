@@ -101,8 +101,8 @@ def main(arguments: list[str]) -> None:
     responders.platform_of = lambda settings: Simulated(containers)  # its name counts
     if arguments:
         DyingStore.moment, DyingStore.step = arguments
-        store.ResponderStore = DyingStore  # type: ignore[misc]  # what respond.runner will build
-    respond.command()
+        store.ResponderStore = DyingStore  # type: ignore[misc]  # what responders/process.py will build
+    respond.command().begin()
 
 
 if __name__ == "__main__":
