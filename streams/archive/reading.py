@@ -29,6 +29,7 @@ from streams.archive.layout import Place
 from streams.archive.tables import Entry
 from streams.permitted import heed
 from streams.topics import COMPACTED
+from streams.trouble import Trouble
 
 AT_ONCE: Final = 500
 LOOK_AROUND_S: Final = 60.0
@@ -75,7 +76,7 @@ class LogReader:
                 "auto.offset.reset": "error",  # ours to decide, and to tell
                 "queued.max.messages.kbytes": 16_384,
                 "log_level": 2,
-                "error_cb": _trouble,
+                "error_cb": Trouble(),
             }
         )
 
@@ -223,7 +224,3 @@ def _place(message: Message) -> tuple[str, int, int]:
     assert partition is not None
     assert offset is not None
     return topic, partition, offset
-
-
-def _trouble(error: KafkaError) -> None:
-    log.warning("kafka trouble", why=str(error), todo="check the brokers")

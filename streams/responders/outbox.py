@@ -21,6 +21,7 @@ from models.records.rejected import DeadLetter
 from streams.meters import Meters
 from streams.permitted import explained
 from streams.responders.store import ResponderStore
+from streams.trouble import Trouble
 
 AGAIN_S: Final = 5.0
 """Pause before what the broker did not take is handed over again."""
@@ -74,7 +75,7 @@ class Outbox:
                 "partitioner": PARTITIONER,
                 "linger.ms": 0,
                 "message.timeout.ms": 30_000,
-                "error_cb": unreachable,
+                "error_cb": Trouble(),
             }
         )
 
@@ -163,7 +164,3 @@ class _Queue:
     def give_up(self) -> None:
         self.under_way.clear()
         self._not_before_s = time.monotonic() + AGAIN_S
-
-
-def unreachable(error: KafkaError) -> None:
-    log.warning("kafka trouble", why=str(error), todo="check the brokers")

@@ -22,9 +22,10 @@ from models.health import Pulse
 from streams.meters import Meters
 from streams.permitted import explained
 from streams.responders.course import Course
-from streams.responders.outbox import Outbox, unreachable
+from streams.responders.outbox import Outbox
 from streams.responders.reception import Reception, Refusal, letter_of
 from streams.responders.store import Case, ResponderStore, Step
+from streams.trouble import Trouble
 
 Clock = Callable[[], int]
 
@@ -199,7 +200,7 @@ class _Orders:
                 "group.id": READER,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "error_cb": unreachable,
+                "error_cb": Trouble(),
             }
         )
         self._assigned: set[int] = set()
