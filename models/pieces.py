@@ -104,8 +104,10 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
                 )
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
-        alone = _beyond(bench, row, image, at) and (
-            family is not Family.RESOURCE or _settled(bench, row, image, at)
+        # The range follows what is sent, slowly: who pushes it up must not be excused by it.
+        alone = at == _SENT or (
+            _beyond(bench, row, image, at)
+            and (family is not Family.RESOURCE or _settled(bench, row, image, at))
         )
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
