@@ -249,7 +249,7 @@ def _counted(runs: Runs, void: Flags) -> Array:
     """How often something was there. Shapes (samples, features) and (containers, features)."""
     if void.any():
         return runs.together(np.add, (~void).astype(np.float64))
-    return np.broadcast_to(runs.length[:, None].astype(np.float64), (len(runs), void.shape[1]))
+    return runs.length.astype(np.float64)[:, None].repeat(void.shape[1], axis=1)
 
 
 def _count_minute(

@@ -44,7 +44,7 @@ from models.teaching import begin, hear
 
 MOST_AHEAD_NS: Final = 300 * 10**9
 _LOOK_NS: Final = 5 * 10**9
-_SIDE_BY_SIDE: Final = 4_096
+_SIDE_BY_SIDE: Final = 6_144
 """Members, or samples, that are judged side by side: more save nothing, and leave the cache."""
 
 

@@ -39,7 +39,9 @@ class Runs:
         (first,) = starts.nonzero()
         if len(first) == len(keys):
             return cls(np.ones_like(first)), keys
-        return cls(np.diff(first, append=len(keys))), keys[first]
+        length = np.empty_like(first)
+        length[:-1], length[-1] = first[1:] - first[:-1], len(keys) - first[-1]
+        return cls(length), keys[first]
 
     def __len__(self) -> int:
         return len(self.length)
