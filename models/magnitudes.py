@@ -262,7 +262,7 @@ def _count_minute(
     sums = np.array([image.sums for image in some]) + containers.together(np.add, amounts)
     counts = containers.together(np.add, samples).tolist()
     for image, whole, count in zip(some, sums, counts, strict=True):
-        image.sums = whole
+        image.sums = whole.copy()  # a slice keeps the whole alive
         image.samples += count
 
 

@@ -109,7 +109,8 @@ def weigh(crowd: Crowd, shared: Shared, detection: Detection) -> Weighed:
     lasting = np.maximum(lasting, np.array([image.lasting for image in images]))
     nearest = (members.together(np.maximum, peak) / line).tolist()
     for image, most, load in zip(images, lasting, nearest, strict=True):
-        image.lasting, image.load = most, max(image.load, load)
+        image.lasting = most.copy()  # a slice keeps the whole alive
+        image.load = max(image.load, load)
     known = [image.baseline.learned(detection.learn_blocks, detection.learn_container_blocks)
              for image in images]  # fmt: skip  # one expression
     unsure = (base[:, BLOCKS] < detection.learn_blocks) & (np.array(known) >= 1.0)[:, None]

@@ -113,5 +113,5 @@ def together(learned: Sequence[Together]) -> Residual:
     if len(anew) > 1:
         made = whitened(np.array([one.moments for one in anew]))
         for one, whitening in zip(anew, made, strict=True):
-            vars(one)["residual"] = Residual(whitening)
+            vars(one)["residual"] = Residual(whitening.copy())  # a slice keeps the whole alive
     return Residual(np.array([one.residual.whitening for one in learned]))

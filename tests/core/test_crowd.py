@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.crowd import Crowd
+from models.detectors.residual import Residual
+from models.features import SIZE, Array
 from models.members import ARRAYS
 from models.pipeline import Arrival, Core, judge
 from models.records.telemetry import Batch
@@ -54,11 +58,33 @@ def test_a_lineage_is_judged_as_if_it_were_alone(at_once: int) -> None:
 def test_what_is_kept_holds_nothing_of_its_neighbours() -> None:
     """A slice would keep the arrays of all who were judged with it, for as long as it lives."""
     watch = Watch(Core())
-    watch.take(judge(watch.states, LOG[:20], Core()))
+    watch.take(judge(watch.states, LOG, Core()))
 
     assert len(watch.states) > 3
     for state in watch.states.values():
-        assert all(getattr(state.members, name).base is None for name in ARRAYS)
+        kept = [getattr(state.members, name) for name in ARRAYS]
+        rows: list[Array] = []
+        for image in state.images.values():
+            kept += [image.sums, image.lasting, *arrays_in(image.together)]
+            rows += arrays_in(image.baseline)
+            rows += [one for block in image.pending for one in arrays_in(block)]
+        assert all(whole_of(one).nbytes == one.nbytes for one in kept)
+        assert all(whole_of(one).nbytes <= 7 * SIZE * 8 for one in rows), "one baseline's"
+
+
+def arrays_in(value: object) -> list[Array]:
+    """What it holds and has made."""
+    names = [field.name for field in fields(value)] if is_dataclass(value) else []
+    own = {name: getattr(value, name) for name in names} | getattr(value, "__dict__", {})
+    found = [one for one in own.values() if isinstance(one, np.ndarray)]
+    return found + [one.whitening for one in own.values() if isinstance(one, Residual)]
+
+
+def whole_of(array: Array) -> Array:
+    """What stays in memory for it."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def test_who_comes_goes_or_changes_images_is_noticed() -> None:
