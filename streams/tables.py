@@ -47,9 +47,9 @@ WHOLE: Final = b"whole"
 COLD: Final = b"cold"
 MOST_BODY_BYTES: Final = 1_900_000
 """Two of these fit into the largest changelog record."""
-MOST_LIVE: Final = 100_000
-"""Values that are kept unpacked; one of a single container takes about 11 KB so, and 3 KB
-packed. Unpacking takes about as long as judging a sample."""
+MOST_LIVE: Final = 40_000
+"""Values that are kept unpacked; one of a single container takes some 40 KB so, and 4 KB
+packed. Unpacking takes two to four times as long as judging a sample."""
 _NONE: Final[frozenset[str]] = frozenset()
 
 
