@@ -395,6 +395,7 @@ class Gather:
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another has them already: what is pending goes out twice, which the judge drops."""
+        self._joined = False
         self.owned -= {part.partition for part in partitions}
         self._ticker.on_duty = ONLY_PARTITION in self.owned
         self._ledger.forget({(part.topic, part.partition) for part in partitions})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from models.errors import MalformedRecord
 from models.records import encode
@@ -14,8 +16,11 @@ from models.records.inventory import InventoryEntry
 from producers.gather.incoming import Incoming
 from producers.gather.intake import read_frame
 from producers.gather.ledger import Ledger
+from producers.gather.loop import Gather
 from producers.gather.ticker import Ticker
 from producers.gather.watch import Watch
+from producers.meters import GatherMeters
+from producers.settings import load
 from tests.telemetry.builders import NS, START_NS, entry, frame
 
 AHEAD_NS = 300 * NS
@@ -23,6 +28,22 @@ AHEAD_NS = 300 * NS
 
 def incoming(value: bytes | None, key: bytes | None = b"h1") -> Incoming:
     return Incoming("samples", 0, 7, START_NS, key, value)
+
+
+# ---- ready --------------------------------------------------------------------------------
+
+
+def test_a_gather_whose_partitions_are_gone_says_so() -> None:
+    """One that waits for them for ever must not look as if it had nothing to do."""
+    gather = Gather(load(kafka={"bootstrap": "127.0.0.1:1"}), lambda: START_NS, GatherMeters())
+    gather._partitions[gather.topics.samples] = 4  # what it asks Kafka for at its start
+    mine = [TopicPartition(gather.topics.samples, 2)]
+    consumer: Any = None  # asked only where reading is paused
+
+    gather._on_assign(consumer, mine)  # as the client calls it
+    assert gather._waits() == ""  # what /readyz answers
+    gather._on_lost(consumer, mine)  # as the client calls it
+    assert "shares out the partitions" in gather._waits()  # what /readyz answers
 
 
 # ---- ledger -------------------------------------------------------------------------------
