@@ -21,6 +21,7 @@ from models.errors import (
 from models.records.codec import decode, encode
 from models.records.lesson import LESSON, Lesson, Teaching
 from models.records.signed import Signed
+from streams.bounds import bounds
 from streams.keys import Clock, Role, Signer, Trust, TrustFile, signed_by
 from streams.settings import Settings
 from streams.words import why_rejected
@@ -117,7 +118,5 @@ class Teacher:
         """Dead letters from the present ends on."""
         topic = self._topics.rejected
         found = self._rejected.list_topics(topic, timeout=_ASK_S).topics[topic]
-        ends = [TopicPartition(topic, place) for place in found.partitions]
-        for at in ends:
-            at.offset = self._rejected.get_watermark_offsets(at, timeout=_ASK_S)[1]
-        self._rejected.assign(ends)
+        ends = {place: bounds(self._rejected, topic, place)[1] for place in found.partitions}
+        self._rejected.assign([TopicPartition(topic, place, end) for place, end in ends.items()])

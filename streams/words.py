@@ -19,6 +19,7 @@ from models.records.rejected import DeadLetter
 from models.settings import Kafka
 from models.words import WordAnswer, answer_key
 from streams.alerts import unwrapped
+from streams.bounds import bounds
 from streams.keys import Signer
 from streams.permitted import heed
 
@@ -95,9 +96,8 @@ class Speaker:
                 why = f"topic {topic}: {found.error.str()}; run `plimsoll topics create` first"
                 raise BrokerUnreachable(why)
             for partition in found.partitions:
-                at = TopicPartition(topic, partition)
-                at.offset = self._consumer.get_watermark_offsets(at, timeout=_ASK_S)[1]
-                begins.append(at)
+                end = bounds(self._consumer, topic, partition)[1]
+                begins.append(TopicPartition(topic, partition, end))
         self._consumer.assign(begins)
 
     def _deliver(self, value: bytes) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from infra.kafka import KafkaServer, KafkaUnavailable
 from models.contract import Topics
+from streams.bounds import bounds
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,30 @@ class TestKafka:
 
 
 def create_topics(bootstrap: str, partitions: dict[str, int], **config: str) -> None:
-    """Create topics and wait until the broker has them; dashes are dots in ``config``."""
+    """Create topics and wait until their partitions answer; dashes are dots in ``config``.
+
+    A topic that is created has no leader yet: who asks at once is told so, and fails.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap})
     settings = {name.replace("_", "."): value for name, value in config.items()}
     wanted = [NewTopic(name, n, 1, config=settings) for name, n in partitions.items()]
     for future in admin.create_topics(wanted).values():
         future.result(20)
+    asking = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 0})
+    try:
+        for name, count in partitions.items():
+            for partition in range(count):
+                _until_it_answers(asking, name, partition)
+    finally:
+        asking.close()
+
+
+@retry(
+    retry=retry_if_exception_type(KafkaException), stop=stop_after_delay(20),
+    wait=wait_fixed(0.05), reraise=True,
+)  # fmt: skip  # one thought
+def _until_it_answers(asking: Consumer, topic: str, partition: int) -> None:
+    bounds(asking, topic, partition)
 
 
 @pytest.fixture(scope="session")

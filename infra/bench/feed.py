@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from models.contract import KIND_HEADER, PARTITIONER, Topics
@@ -27,6 +27,7 @@ from models.records.telemetry import Batch, Encoding, Member, written
 from models.records.verdict import Family
 from models.training import fit
 from streams import keys
+from streams.bounds import bounds
 from streams.keys import Role, Signer
 from streams.stores.models import ModelStore, announced
 
@@ -159,7 +160,6 @@ def held(bootstrap: str, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"bench-{os.getpid()}"})
     try:
         found = consumer.list_topics(topic, 30).topics[topic]
-        places = [TopicPartition(topic, at) for at in found.partitions]
-        return sum(consumer.get_watermark_offsets(place, 30)[1] for place in places)
+        return sum(bounds(consumer, topic, at)[1] for at in found.partitions)
     finally:
         consumer.close()

@@ -31,6 +31,7 @@ from models.records.inventory import InventoryEntry
 from models.records.samples import Samples
 from models.records.telemetry import Batch
 from models.records.verdict import Verdict
+from streams.bounds import bounds
 
 CONTAINERS: Final = 30
 IMAGES: Final = 20
@@ -216,9 +217,8 @@ class Follower(threading.Thread):
         places = []
         for topic in (line.topics.verdicts, line.topics.alerts, line.topics.telemetry):
             for part in range(PARTITIONS):
-                place = TopicPartition(topic, part)
-                place.offset = self._reader.get_watermark_offsets(place, timeout=10)[1]
-                places.append(place)
+                end = bounds(self._reader, topic, part)[1]
+                places.append(TopicPartition(topic, part, end))
         self._reader.assign(places)
 
     def run(self) -> None:

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from models.contract import Topics
+from streams.bounds import bounds
 
 PLIMSOLL: Final = (sys.executable, "-m", "streams")
 STOP_S: Final = 30.0
@@ -115,8 +116,7 @@ class Behind:
         return sum(max(place.offset, 0) for place in places)
 
     def end(self) -> int:
-        ends = (self._consumer.get_watermark_offsets(place, timeout=10) for place in self._places)
-        return sum(high for _low, high in ends)
+        return sum(bounds(self._consumer, one.topic, one.partition)[1] for one in self._places)
 
     def awaited(self, target: int, patience_s: float, alive: subprocess.Popen[bytes]) -> float:
         """Return when so many records are committed: the monotonic time of it."""

@@ -35,6 +35,7 @@ from models.records.facts import Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Member, Sightings, Tick, written
 from models.state import LineageState
+from streams.bounds import bounds
 from streams.delivery.app import CHANGELOG
 from streams.delivery.late import Keeper
 from streams.stores.baselines import rows_on
@@ -227,7 +228,7 @@ def _state(bootstrap: str, topic: str, plan: Plan) -> dict[str, Any]:
     """What the changelog holds of each image once it is compacted."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "scale"})
     places = [TopicPartition(topic, one, 0) for one in range(PARTITIONS)]
-    left = sum(reader.get_watermark_offsets(place, timeout=10)[1] for place in places)
+    left = sum(bounds(reader, topic, one)[1] for one in range(PARTITIONS))
     reader.assign(places)
     sizes: dict[bytes | None, int] = {}
     while left:

@@ -111,7 +111,7 @@ class Outbox:
 
     def flush(self, seconds: float) -> bool:
         """Wait for all delivery reports; False when some are still to come."""
-        left = self._producer.flush(seconds)
+        left: int = self._producer.flush(seconds)
         self.poll()
         return left == 0
 

@@ -27,6 +27,7 @@ from models.errors import BrokerUnreachable, ConfigurationError
 from models.settings import Kafka
 from streams.archive.layout import Place
 from streams.archive.tables import Entry
+from streams.bounds import bounds
 from streams.permitted import heed
 from streams.topics import COMPACTED
 from streams.trouble import Trouble
@@ -162,9 +163,8 @@ class LogReader:
         was made anew. Read on from what it has; False while Kafka does not say what that is.
         """
         try:
-            part = TopicPartition(topic, partition)
-            low, high = self._consumer.get_watermark_offsets(part, timeout=ASK_S)
-            self._consumer.incremental_unassign([part])
+            low, high = bounds(self._consumer, topic, partition)
+            self._consumer.incremental_unassign([TopicPartition(topic, partition)])
             self._consumer.incremental_assign([TopicPartition(topic, partition, low)])
         except KafkaException as problem:
             log.warning("kafka unreachable", why=str(problem), todo="check the brokers")

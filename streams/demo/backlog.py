@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
+from streams.bounds import bounds
+
 _ASK_S: Final = 10.0
 
 
@@ -28,8 +30,8 @@ class Backlog:
     def records(self) -> int:
         """Unread records of the partition that has most of them."""
         read = self._consumer.committed(self._parts, timeout=_ASK_S)
-        return max(self._end(part) - max(part.offset, 0) for part in read)
+        unread: int = max(self._end(part) - max(part.offset, 0) for part in read)
+        return unread
 
     def _end(self, part: TopicPartition) -> int:
-        at = TopicPartition(part.topic, part.partition)
-        return int(self._consumer.get_watermark_offsets(at, timeout=_ASK_S)[1])
+        return bounds(self._consumer, part.topic, part.partition)[1]

@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 
 from models.contract import KIND_HEADER, PROBE, READER
+from streams.bounds import bounds
 from streams.doctor.base import Case, Check, Found, State
 
 MOST_SKEW_S: Final = 5.0
@@ -105,9 +106,7 @@ def _ends(consumer: Consumer, topic: str) -> Iterator[TopicPartition]:
     if found.error is not None:
         raise KafkaException(found.error)
     for partition in found.partitions:
-        place = TopicPartition(topic, partition)
-        place.offset = consumer.get_watermark_offsets(place, timeout=_ASK_S)[1]
-        yield place
+        yield TopicPartition(topic, partition, bounds(consumer, topic, partition)[1])
 
 
 def _ahead_s(stamp: tuple[int, int], now_ns: int) -> float | None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from models.contract import READER, partition_of
 from models.errors import BrokerUnreachable
 from models.settings import Kafka
+from streams.bounds import bounds
 from streams.permitted import heed
 
 _ASK_S: Final = 15.0
@@ -65,10 +66,7 @@ class LogReader:
         partitions = sorted(found.partitions)
         if key:
             partitions = [partition_of(key.encode(), len(partitions))]
-        return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_ASK_S)
-            for p in partitions
-        }
+        return {p: bounds(consumer, topic, p) for p in partitions}
 
     def _until(self, consumer: Consumer, left: dict[int, int]) -> Iterator[Message]:
         heard_s = time.monotonic()

@@ -33,6 +33,7 @@ from models.records.codec import decode, encode
 from models.records.manifest import MODEL_KINDS, Manifest, Rehearsal, Staging
 from models.records.signed import Signed
 from models.register import Schedule, Turn, implied, schedule
+from streams.bounds import bounds
 from streams.keys import Role, Signer, Trust, signed_by
 from streams.permitted import explained, heed
 
@@ -347,7 +348,7 @@ class Follower:
         start = TopicPartition(self._topic, ONLY_PARTITION, 0)
         try:
             self._consumer.assign([start])
-            low, end = self._consumer.get_watermark_offsets(start, timeout=_CATCH_UP_S)
+            low, end = bounds(self._consumer, self._topic, ONLY_PARTITION)
             while low < end:
                 message = self._consumer.poll(_CATCH_UP_S)
                 if message is None:

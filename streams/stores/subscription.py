@@ -12,6 +12,7 @@ from models.contract import READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.settings import Kafka
 from streams.alerts import unwrapped
+from streams.bounds import bounds
 from streams.permitted import heed
 
 log = structlog.get_logger(__name__)
@@ -72,10 +73,7 @@ def _ends(consumer: Consumer, kafka: Kafka, topic: str) -> dict[int, tuple[int, 
         if found.error is not None:
             why = f"{found.error.str()}; run `plimsoll topics create` first"
             raise BrokerUnreachable(f"topic {topic}: {why}")
-        return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_ASK_S)
-            for p in found.partitions
-        }
+        return {p: bounds(consumer, topic, p) for p in found.partitions}
     except KafkaException as problem:
         raise BrokerUnreachable(
             f"Kafka at {kafka.bootstrap}: {problem.args[0].str()}; is it up (plimsoll config show)?"

@@ -17,6 +17,7 @@ from models.admission import Opened, admitted, nobody
 from models.contract import KIND_HEADER, READER
 from models.errors import BrokerUnreachable, MalformedRecord
 from models.replay import Recorded
+from streams.bounds import bounds
 from streams.permitted import heed
 
 _ASK_S: Final = 15.0
@@ -46,12 +47,12 @@ class TopicLog:
         """
         with _reader(self._config, self._topic) as consumer:
             count = self._partitions(consumer)
-            bounds = self._bounds(consumer, partitions or range(count), from_ns, until_ns)
-            for place, (first, end) in bounds.items():
+            spans = self._bounds(consumer, partitions or range(count), from_ns, until_ns)
+            for place, (first, end) in spans.items():
                 before = self.offsets.get(str(place), (first, end))
                 self.offsets[str(place)] = (min(before[0], first), max(before[1], end))
-            total, done = max(sum(end - first for first, end in bounds.values()), 1), 0
-            for place, (first, end) in bounds.items():
+            total, done = max(sum(end - first for first, end in spans.values()), 1), 0
+            for place, (first, end) in spans.items():
                 for message in self._one(consumer, place, first, end):
                     seen = done + (message.offset() or 0) + 1 - first
                     yield message, count, seen / total
@@ -84,15 +85,13 @@ class TopicLog:
     def _bounds(
         self, consumer: Consumer, partitions: Sequence[int], from_ns: int, until_ns: int
     ) -> dict[int, tuple[int, int]]:
-        bounds = {}
+        found = {}
         for place in partitions:
-            low, end = consumer.get_watermark_offsets(
-                TopicPartition(self._topic, place), timeout=_ASK_S
-            )
+            low, end = bounds(consumer, self._topic, place)
             first = self._offset_at(consumer, place, from_ns, low, end) if from_ns else low
             last = self._offset_at(consumer, place, until_ns, low, end) if until_ns else end
-            bounds[place] = (first, max(first, last))
-        return bounds
+            found[place] = (first, max(first, last))
+        return found
 
     def _offset_at(self, consumer: Consumer, place: int, at_ns: int, low: int, end: int) -> int:
         """The first record that arrived at that time or later; the end when none did."""

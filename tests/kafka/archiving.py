@@ -17,13 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 
 from models.contract import KIND_HEADER, PARTITIONER, Topics
 from models.records.codec import encode
 from models.records.telemetry import KIND_OF, Batch, Sightings, Telemetry
 from streams.archive import layout
 from streams.archive.tables import ROLES
+from streams.bounds import bounds
 from tests.fixtures_kafka import TestKafka
 
 DEADLINE_S = 60.0
@@ -159,7 +160,7 @@ class Deployment:
         consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "none"})
         try:
             return {
-                (topic, p): consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
+                (topic, p): bounds(consumer, topic, p)[1]
                 for topic in (self.topics.prefix + role for role in ROLES)
                 for p in range(PARTITIONS)
             }

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -163,8 +164,8 @@ class Made:
             if topic == self.topics.rejected:
                 self.letters.append(decode(DeadLetter, value))
                 continue
-            headers = dict(message.headers() or [])
-            record = decode(KINDS[str(headers[KIND_HEADER], "ascii")], value)  # type: ignore[arg-type]  # our headers are bytes
+            headers: dict[str, Any] = dict(message.headers() or [])
+            record = decode(KINDS[str(headers[KIND_HEADER], "ascii")], value)
             if isinstance(record, Batch):
                 self.values.append(value or b"")
             self._note(record, str(topic), partition, message.key())

@@ -31,6 +31,7 @@ from models.settings import Kafka
 from models.words import WordAnswer
 from streams import keys
 from streams.alerts import unwrapped
+from streams.bounds import bounds
 from streams.keys import Role, Signer, TrustFile
 from streams.stores.models import ModelStore
 from streams.stores.registry import Registry
@@ -124,10 +125,7 @@ class Stand:
         consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": "none"})
         try:
             partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-            ends = {
-                p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20)[1]
-                for p in partitions
-            }
+            ends = {p: bounds(consumer, topic, p)[1] for p in partitions}
             consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
             found: list[Any] = []
             deadline = time.monotonic() + 20

@@ -24,6 +24,7 @@ from models.records.samples import Samples
 from models.records.telemetry import KIND_OF, KINDS, Batch, Member, Telemetry, Tick
 from models.state import LineageState, pack, unpack
 from streams import keys
+from streams.bounds import bounds
 from streams.settings import load
 from streams.tables import Rows
 from tests.fixtures_kafka import TestKafka
@@ -111,8 +112,7 @@ class Deployment:
         found = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         messages: list[Any] = []
         for partition in found:
-            place = TopicPartition(topic, partition)
-            low, end = consumer.get_watermark_offsets(place, timeout=10)
+            low, end = bounds(consumer, topic, partition)
             consumer.assign([TopicPartition(topic, partition, low)])
             while low < end:
                 message = consumer.poll(10)

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 from models.contract import PARTITIONER
 from models.records.codec import decode
 from models.records.rejected import DeadLetter
+from streams.bounds import bounds
 from streams.tables import Rows
 from tests.fixtures_kafka import create_topics
 from tests.kafka import worker
@@ -207,7 +208,7 @@ class Trial:
             return sum(self._end(reader, topic, p) for p in range(PARTITIONS))
 
     def _end(self, reader: Any, topic: str, partition: int) -> int:
-        return int(reader.get_watermark_offsets(TopicPartition(topic, partition), 10)[1])
+        return bounds(reader, topic, partition)[1]
 
     def _read(self, topic: str) -> Iterator[Any]:
         """The whole topic, oldest first in each partition."""
