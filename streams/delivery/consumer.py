@@ -90,8 +90,9 @@ class LeanConsumer(driver.Consumer):
         async with self._settling:
             if self._failed is not None:
                 raise self._failed
-            owed = [(table, table.take_owed()) for table in self._late_tables()]
-            may_write = partial(self._may_write, self.app.consumer_generation_id)
+            generation = self.app.consumer_generation_id
+            owed = [(table, table.take_owed(generation)) for table in self._late_tables()]
+            may_write = partial(self._may_write, generation)
             try:
                 await self.outbox.delivered()
                 for table, rows in owed:

@@ -32,7 +32,7 @@ class Owed(Protocol):
 class Keeper(Protocol):
     """Who fills the table (streams.tables.Rows): the table asks when it is time to write."""
 
-    def take_owed(self) -> Owed: ...
+    def take_owed(self, generation: int) -> Owed: ...
     def settled(self, owed: Any) -> None: ...
     def put_back(self, owed: Any) -> None: ...
     def forget(self, keep: frozenset[int]) -> None: ...
@@ -69,8 +69,8 @@ class LateTable(faust.Table[bytes, bytes]):
 
     # ---- writing ------------------------------------------------------------------------------
 
-    def take_owed(self) -> Owed | None:
-        return self.keeper.take_owed() if self.keeper is not None else None
+    def take_owed(self, generation: int) -> Owed | None:
+        return self.keeper.take_owed(generation) if self.keeper is not None else None
 
     def put_back(self, owed: Owed | None) -> None:
         if owed is not None and self.keeper is not None:

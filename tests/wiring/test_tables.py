@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.errors import MalformedRecord
@@ -181,6 +181,100 @@ def test_whatever_write_a_crash_falls_on_the_state_is_a_replay(
         assert worker.rows.get(group) == replay(log, group, len(log))
     assert worker.damaged == []
     assert not left_over(worker.memory)
+
+
+class Sleepers:
+    """Workers of one partition, one after the other. One that is suspended while it commits has
+    records on their way, which reach the changelog whenever it wakes.
+    """
+
+    def __init__(self, log: list[tuple[str, str, int]], held_bytes: int) -> None:
+        self.log, self.held_bytes = log, held_bytes
+        self.changelog, self.on_their_way = list[Row](), list[list[Row]]()
+        self.generation, self.committed_offset, self.reached = 0, 0, 0
+        self.take_over()
+
+    def take_over(self) -> None:
+        """What LateTable.apply_changelog_batch reads back."""
+        self.generation += 1
+        self.worker = Worker(self.log, self.held_bytes)
+        self.worker.committed_offset = self.committed_offset
+        memory = self.worker.memory
+        for row in self.changelog:
+            old = memory.rows.get(row.key)
+            if row.value is None or old is None or self.worker.rows.newer(old, row.value):
+                memory.write(row)
+        self.worker.restart()
+
+    def commit(self, durable: int | None = None) -> None:
+        """Of a worker that is suspended the phase that it is in is on its way, and no other.
+        Its successor is not before it has committed what was under way.
+        """
+        rows, left = self.worker.rows, durable if self.committed_offset >= self.reached else None
+        owed = rows.take_owed(self.generation)
+        for phase in owed.phases:
+            arrived = phase[:left]
+            self.changelog += arrived
+            if len(arrived) < len(phase):
+                self.on_their_way.append(list(phase[len(arrived) :]))
+                self.reached = self.worker.next_offset
+                self.take_over()
+                return
+            left = None if left is None else left - len(arrived)
+            for row in phase:
+                self.worker.memory.write(row)
+        rows.settled(owed)
+        self.committed_offset = self.worker.next_offset
+
+    def wake(self) -> None:
+        if self.on_their_way:
+            self.changelog += self.on_their_way.pop(0)
+
+
+NAPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("apply"), st.integers(1, 6)),
+        st.tuples(st.just("commit"), st.none()),
+        st.tuples(st.just("sleep"), st.integers(0, 6)),
+        st.tuples(st.just("wake"), st.none()),
+    ),
+    max_size=30,
+)
+LASTING = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y", "z"]), st.integers(1, 3)),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(LASTING, NAPS, st.sampled_from([0, 1, 2, 100]))
+@example(
+    log=[("a", "x", 1), ("a", "x", 1), ("a", "y", 1)],
+    naps=[("apply", 1), ("commit", None), ("apply", 2), ("sleep", 0),
+          ("apply", 1), ("commit", None), ("wake", None)],
+    held_bytes=0,
+)  # fmt: skip  # the first worker, and its successor
+def test_what_a_suspended_worker_had_under_way_harms_no_successor(
+    log: list[tuple[str, str, int]], naps: list[tuple[str, int | None]], held_bytes: int
+) -> None:
+    """Its rows may be of later events than its successor has come to."""
+    sleepers = Sleepers(log, held_bytes)
+    for act, argument in naps:
+        if act == "apply":
+            sleepers.worker.apply(argument or 1)
+        elif act == "wake":
+            sleepers.wake()
+        else:
+            sleepers.commit(argument)
+    while sleepers.on_their_way:
+        sleepers.wake()
+    sleepers.worker.apply(len(log))
+    sleepers.commit()
+    sleepers.take_over()
+
+    for group in ("a", "b"):
+        assert sleepers.worker.rows.get(group) == replay(log, group, len(log))
 
 
 def left_over(memory: Memory) -> set[bytes]:
