@@ -15,9 +15,9 @@ then with the offsets applied: what a worker has under way while it is suspended
 arrives once its partitions have a new owner, is older than all that the new owner wrote, however
 much further it was, and holds as its previous body what the new owner began with.
 
-Small rows lie in the marker itself, packed: a group that has no others is one record, which
-no crash can tear. Keys are ``<row>|<group>``, the marker's ``m|<group>``; the bytes are those
-of table_format.py.
+Rows that are small, or change with every event, lie in the marker itself: a group that has no
+others is one record, which no crash can tear. Keys are ``<row>|<group>``, the marker's
+``m|<group>``; the bytes are those of table_format.py.
 
 Each partition has a head, ``!|<partition>``, written before its first offset is committed.
 Where offsets were committed and the head is missing, the changelog was lost: the partition is
@@ -105,8 +105,9 @@ class Rows(Generic[S]):
     ``pack`` gives a value's rows by name, ``unpack`` the value of these rows; a state is
     never changed in place. ``sources`` are the topics whose offsets are kept, in an order
     that must stay: only append. ``due`` tells when a value has to be told the time, 0 always.
-    Of a value's rows the first ``held_bytes`` lie in its marker: for values that are small,
-    or change as a whole.
+    A row lies in its group's marker where those there come to no more bytes with it than
+    ``room`` says of its name: a row apart is written with its previous body, twice its size,
+    one in the marker whenever anything of the group is.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Rows(Generic[S]):
         sources: Sequence[str],
         *,
         due: Callable[[S], int] = lambda _state: 0,
-        held_bytes: int = 0,
+        room: Callable[[str], int] = lambda _name: 0,
         most_live: int = MOST_LIVE,
         damaged: Callable[[str], None] = lambda _group: None,
         when_lost: str = "",
@@ -129,7 +130,7 @@ class Rows(Generic[S]):
         self._pack = pack
         self._unpack = unpack
         self._sources = {topic: index for index, topic in enumerate(sources)}
-        self._when, self._held_bytes, self._most_live = due, held_bytes, most_live
+        self._when, self._room, self._most_live = due, room, most_live
         self._damaged, self._when_lost = damaged, when_lost
         self._live: dict[str, _Live[S]] = {}
         self._changed: set[str] = set()
@@ -305,11 +306,11 @@ class Rows(Generic[S]):
         self, group: str, live: _Live[S], bodies: dict[str, bytes], old: Marker | None,
         version: int, phases: _Phases,
     ) -> Marker:  # fmt: skip  # two lines say as much
-        wanted, inside, room = {}, {}, self._held_bytes
+        wanted, inside, size = {}, {}, 0
         for name, body in bodies.items():
             _check(group, name, body)
-            if len(body) <= room:
-                inside[name], room = body, room - len(body)
+            if size + len(body) <= self._room(name):
+                inside[name], size = body, size + len(body)
                 continue
             counts = self._wanted(group, name, old)
             if old is not None and counts == body:

@@ -19,8 +19,8 @@ from streams.stores.window import TopicLog
 from streams.tables import Rows, TableRows
 
 TABLE: Final = "baselines"
-HELD_BYTES: Final = 16 << 10
-"""Of a lineage's rows that its marker holds: all of up to about eight containers'."""
+_ROOM: Final = 16 << 10
+_LIVELY_ROOM: Final = 160 << 10
 
 
 @dataclass
@@ -93,10 +93,17 @@ def rows_on(table: TableRows, topics: Topics) -> Rows[LineageState]:
     """What workers know, in this table: the one way to read and to fill it."""
     return Rows(
         table, pack, unpack, [topics.telemetry],
-        due=lambda state: state.due_ns, held_bytes=HELD_BYTES,
+        due=lambda state: state.due_ns, room=_room,
         when_lost="what is found there orders nothing: stop the workers, run `plimsoll rebuild`, "
         "start them again",
     )  # fmt: skip  # by subject
+
+
+def _room(row: str) -> int:
+    """In a lineage's marker: its containers change with each of their batches, and up to about
+    a hundred lie there; what is known of its images and facts changes seldom.
+    """
+    return _LIVELY_ROOM if row == "l" or row.startswith("c/") else _ROOM
 
 
 def image_of(state: LineageState, said: str) -> Image:

@@ -53,7 +53,7 @@ def event(offset: int, topic: str = "telemetry", partition: int = 0) -> Any:
 
 def rows_on(memory: Memory, damaged: list[str] | None = None, held_bytes: int = 0) -> Rows[State]:
     seen = damaged if damaged is not None else []
-    return Rows(memory, pack, unpack, SOURCES, held_bytes=held_bytes, damaged=seen.append)
+    return Rows(memory, pack, unpack, SOURCES, room=lambda _name: held_bytes, damaged=seen.append)
 
 
 def committed(rows: Rows[Any], memory: Memory, most_writes: int | None = None) -> bool:
@@ -465,7 +465,9 @@ def test_a_tick_finds_those_who_are_due_without_unpacking_the_others() -> None:
         return opened[-1]
 
     def with_due() -> Rows[State]:
-        return Rows(memory, pack, unpack_counted, SOURCES, due=lambda s: s["due"], held_bytes=9)
+        return Rows(
+            memory, pack, unpack_counted, SOURCES, due=lambda s: s["due"], room=lambda _n: 9
+        )
 
     rows = with_due()
     for group, due_ns in (("soon", 5), ("later", 50)):
