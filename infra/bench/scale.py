@@ -1,8 +1,9 @@
-"""Throughput, memory and recovery of one worker that knows few images, or very many.
+"""Throughput, memory and recovery of workers that know few images, or very many.
 
 ``python -m infra.bench.scale --images 100 10000 100000`` lets a real worker on a real Kafka
 start with the state of so many images that it has learned, up to its first verdict; then lets
 it judge one message of each of 20,000 (its image was not met since the start), and once more.
+``--workers 2`` has as many share the partitions before the messages come.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -50,12 +53,15 @@ COMMIT_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run does: ``messages`` of ``samples`` each, one for each of ``images``."""
+    """What one run does: ``messages`` of ``samples`` each, one for each of ``images``, judged
+    by ``workers``.
+    """
 
     images: int
     messages: int
     samples: int
     containers: int
+    workers: int
 
 
 class Load:
@@ -185,39 +191,61 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
     figures |= _state(kafka.bootstrap, changelog, plan)
     progress.advance(task)
     began_s = time.monotonic()
-    with parts.part("worker", settings, directory / "worker.log") as worker:
+    with ExitStack() as stack:
+        worker = stack.enter_context(parts.part("worker", settings, directory / "worker.log"))
         figures["first_verdict_s"] = _first_verdict(kafka.bootstrap, topics, worker) - began_s
         figures["recovery_cpu_s"] = parts.cpu_s(worker.pid)
         figures["resident_at_first_bytes"] = parts.resident_bytes(worker.pid)
         progress.advance(task)
-        figures |= _throughput(plan, load, behind, worker)
+        others = [
+            stack.enter_context(parts.part("worker", settings | {"DATA_DIR": directory / str(at)},
+                                           directory / "worker.log"))
+            for at in range(1, plan.workers)
+        ]  # fmt: skip  # one call
+        _joined(kafka.bootstrap, group, plan.workers)
+        figures |= _throughput(plan, load, behind, [worker, *others])
         figures["resident_bytes"] = parts.resident_bytes(worker.pid)
     behind.close()
     progress.advance(task)
     return figures
 
 
-def _throughput(plan: Plan, load: Load, behind: parts.Behind, worker: Any) -> dict[str, Any]:
+def _joined(bootstrap: str, group: str, workers: int) -> None:
+    """Wait until so many share the partitions, and nothing moves any more."""
+    admin, ends_s = AdminClient({"bootstrap.servers": bootstrap}), time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends_s:
+        found = admin.describe_consumer_groups([group])[group].result(10)
+        if found.state is ConsumerGroupState.STABLE and len(found.members) == workers:
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{workers} workers did not come to share the partitions")
+
+
+def _throughput(
+    plan: Plan, load: Load, behind: parts.Behind, workers: Sequence[Any]
+) -> dict[str, Any]:
     """What messages cost when their image was not met since the start, and afterwards."""
-    first = _judged(plan.messages, lambda: load.spread(plan.containers), behind, worker)
-    then = _judged(plan.messages, lambda: load.spread(plan.samples), behind, worker)
-    return {"messages": plan.messages, **then, "first_met": first}
+    first = _judged(plan.messages, lambda: load.spread(plan.containers), behind, workers)
+    then = _judged(plan.messages, lambda: load.spread(plan.samples), behind, workers)
+    return {"workers": plan.workers, "messages": plan.messages, **then, "first_met": first}
 
 
 def _judged(
-    messages: int, send: Callable[[], None], behind: parts.Behind, worker: Any
+    messages: int, send: Callable[[], None], behind: parts.Behind, workers: Sequence[Any]
 ) -> dict[str, Any]:
-    """Messages a second and CPU a message, from the moment that the worker is let at a load
+    """Messages a second and CPU a message, from the moment that the workers are let at a load
     which lies there whole, to the commit of its last message.
     """
     known = behind.end()
-    behind.awaited(known, PATIENCE_S, worker)
-    parts.pause(worker)
+    behind.awaited(known, PATIENCE_S, workers[0])
+    for worker in workers:
+        parts.pause(worker)
     send()
-    used_s, began_s = parts.cpu_s(worker.pid), time.monotonic()
-    parts.resume(worker)
-    ended_s = behind.awaited(known + messages, PATIENCE_S, worker)
-    cpu_s, wall_s = parts.cpu_s(worker.pid) - used_s, ended_s - began_s
+    used_s, began_s = sum(parts.cpu_s(one.pid) for one in workers), time.monotonic()
+    for worker in workers:
+        parts.resume(worker)
+    ended_s = behind.awaited(known + messages, PATIENCE_S, workers[0])
+    cpu_s, wall_s = sum(parts.cpu_s(one.pid) for one in workers) - used_s, ended_s - began_s
     return {
         "messages_per_s": round(messages / wall_s),
         "cpu_us_per_message": round(cpu_s / messages * 1e6),
@@ -284,6 +312,7 @@ def main() -> None:
     asked.add_argument("--messages", type=int, default=20_000)
     asked.add_argument("--samples", type=int, default=1)
     asked.add_argument("--containers", type=int, default=1)
+    asked.add_argument("--workers", type=int, default=1)
     asked.add_argument("--json", action="store_true", help="one object on standard output")
     given = asked.parse_args()
     parts.stoppable()
@@ -295,7 +324,7 @@ def main() -> None:
         Progress(console=console) as progress,
     ):
         for images in given.images:
-            plan = Plan(images, given.messages, given.samples, given.containers)
+            plan = Plan(images, given.messages, given.samples, given.containers, given.workers)
             directory = Path(made) / str(images)
             directory.mkdir()
             try:
@@ -308,11 +337,11 @@ def main() -> None:
     if given.json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     else:
-        Console().print(_table(found))
+        Console().print(_table(found, given.workers))
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
-    table = Table(title="one worker")
+def _table(found: list[dict[str, Any]], workers: int) -> Table:
+    table = Table(title="one worker" if workers == 1 else f"{workers} workers")
     for name in (
         "images",
         "messages/s",
