@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.contract import ONLY_PARTITION, Topics, partition_of
-from models.errors import ConfigurationError, MalformedRecord
+from models.errors import BrokerUnreachable, ConfigurationError, MalformedRecord
 from models.health import Pulse
 from models.permissions import Operation
 from models.records import encode
@@ -42,6 +42,9 @@ COMMIT_S: Final = 0.5
 FLUSH_S: Final = 10.0
 STANDS_S: Final = 60.0
 """A round takes a moment; one that takes longer than this is stuck."""
+ALONE_S: Final = 120.0
+"""A group shares out its partitions in seconds; who has none for so long asks whether Kafka
+answers others."""
 log = structlog.get_logger("gather")
 
 
@@ -77,6 +80,7 @@ class Gather:
         self._hosts_before = 0
         self._committed_s = self._advanced_s = time.monotonic()
         self._joined = False
+        self._alone_since_s = time.monotonic()
         self.pulse = Pulse(time.monotonic, STANDS_S)
         self._stop = threading.Event()
         self._consumer: Consumer
@@ -88,8 +92,8 @@ class Gather:
         """Until ``stop`` is set; what was read and confirmed is committed then.
 
         Raises: ConfigurationError when a topic is missing, NotPermitted when we may not use
-        one, BrokerUnreachable when Kafka refuses a message for good. Kafka being away raises
-        nothing: it is waited for.
+        one, BrokerUnreachable when Kafka refuses a message for good, or answers others and
+        gives us no partitions. Kafka being away raises nothing: it is waited for.
         """
         self._stop = stop
         kafka, needed = self._settings.kafka, self._needed()
@@ -137,7 +141,28 @@ class Gather:
         self._outbox.poll()
         self._ease()
         self._commit()
+        self._insist()
         self.pulse.beat(self._waits())
+
+    def _insist(self) -> None:
+        """Nobody restarts a process that only waits: a client that has gone deaf ends it.
+
+        Raises: BrokerUnreachable when our group has given us nothing for long, although Kafka
+        answers a client that asks for the first time.
+        """
+        now_s = time.monotonic()
+        if self._joined or now_s - self._alone_since_s < ALONE_S:
+            return
+        self._alone_since_s = now_s
+        try:
+            partitions_of(self._settings.kafka, self._needed())
+        except KafkaException:
+            return  # it is away, and waited for
+        raise BrokerUnreachable(
+            f"{self._settings.kafka.bootstrap} answers, but group {self._limits.group} has given "
+            f"this gather no partitions for {ALONE_S:.0f} s: what was read is committed or "
+            "is read again; start it anew, and see who else is in the group"
+        )
 
     def _waits(self) -> str:
         """Why nothing is regrouped just now; empty where work is done, if there is any."""
@@ -395,7 +420,7 @@ class Gather:
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another has them already: what is pending goes out twice, which the judge drops."""
-        self._joined = False
+        self._joined, self._alone_since_s = False, time.monotonic()
         self.owned -= {part.partition for part in partitions}
         self._ticker.on_duty = ONLY_PARTITION in self.owned
         self._ledger.forget({(part.topic, part.partition) for part in partitions})

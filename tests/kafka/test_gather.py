@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from models.contract import Topics, partition_of
 from models.errors import BrokerUnreachable, ConfigurationError, Fault
@@ -16,7 +17,7 @@ from models.records import encode
 from models.records.codec import MAGIC
 from models.records.facts import Coverage
 from models.records.inventory import InventoryEntry
-from producers.gather import outbox
+from producers.gather import loop, outbox
 from tests.fixtures_kafka import TestKafka, broker_or_skip, create_topics
 from tests.kafka.gathering import (
     Fleet,
@@ -297,6 +298,26 @@ def test_kafka_may_go_away_for_a_while(tmp_path: Path) -> None:
         made.close()
         server.stop()
     assert in_order(made)
+
+
+def test_it_ends_where_kafka_answers_and_its_group_gives_it_nothing(
+    kafka: TestKafka, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for ever is started anew by nobody."""
+    monkeypatch.setattr(loop, "ALONE_S", 1.0)
+    stranger = Consumer({
+        "bootstrap.servers": kafka.bootstrap, "group.id": f"{topics.prefix}gather",
+        "partition.assignment.strategy": "cooperative-sticky",  # with which ours can't share
+    })  # fmt: skip  # one thought
+    stranger.subscribe([topics.samples])
+    until(lambda: stranger.poll(0.1) is None and bool(stranger.assignment()), "the stranger's part")
+
+    with (
+        pytest.raises(BrokerUnreachable, match="no partitions for 1 s"),
+        gathering(kafka.bootstrap, topics) as running,
+    ):
+        until(lambda: stranger.poll(0.1) is None and running.ended, "gather's end")
+    stranger.close()
 
 
 def test_reading_stops_while_kafka_takes_nothing(
