@@ -156,7 +156,7 @@ class Fleet:
             {"bootstrap.servers": line.bootstrap, "partitioner": PARTITIONER, "linger.ms": 5,
              "queue.buffering.max.messages": 500_000}
         )  # fmt: skip  # two lines
-        self._used = 0
+        self._strange: set[str] = set()
 
     def past(self, since_ns: int, seconds: int) -> int:
         """So many seconds of history, told in one go. Returns how many frames that were."""
@@ -177,11 +177,11 @@ class Fleet:
             heapq.heapreplace(due, (at_ns + 10**9, at))
             self._sleep_until(at_ns)
             host, strange = self.hosts[at], None
-            if strange_per_s and at_ns >= next_strange_ns and self._used < self._most:
-                strange = self._used // len(self.hosts)
-                if host.subjects[strange] not in sent.strange_ns:
+            if strange_per_s and at_ns >= next_strange_ns:
+                strange = self._quiet_yet(host)
+                if strange is not None:
                     sent.strange_ns[host.subjects[strange]] = at_ns
-                    self._used += 1
+                    self._strange.add(host.subjects[strange])
                     next_strange_ns += round(1e9 / strange_per_s)
             self._send(host, host.frame(at_ns, strange))
             sent.frames += 1
@@ -189,9 +189,15 @@ class Fleet:
         self._producer.flush()
         return sent
 
-    @property
-    def _most(self) -> int:
-        return CONTAINERS * len(self.hosts)
+    def _quiet_yet(self, host: Host) -> int | None:
+        """A container that was never strange, in turn over the fleet: who is found twice
+        raises no second alert.
+        """
+        turn = len(self._strange) // len(self.hosts)
+        for strange in range(turn, CONTAINERS):
+            if host.subjects[strange] not in self._strange:
+                return strange
+        return None
 
     def _sleep_until(self, at_ns: int) -> None:
         while (left_ns := at_ns - time.time_ns()) > 0:
