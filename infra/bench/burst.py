@@ -101,6 +101,8 @@ def run(told: Told, server: KafkaServer, directory: Path, prefix: str = "burst."
         behind = _behind(stack, server, f"{topics.prefix}judge", topics.telemetry)
         gather = _behind(stack, server, f"{topics.prefix}gather", topics.samples)
         watch = stack.enter_context(watched(running))
+        for group in ("judge", "governor", "gather"):  # it is no burst while they start
+            parts.joined(server.bootstrap, f"{topics.prefix}{group}", 1, told.patience_s)
         fleet.send(USUAL_S, told.usual_hz)
         with away(server, told.away_s):
             burst_s = fleet.send(told.seconds, told.usual_hz * told.times, misdated=MISDATED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from models.contract import Topics
@@ -91,6 +92,18 @@ def create_topic(bootstrap: str, name: str, partitions: int, settings: Mapping[s
     admin = AdminClient({"bootstrap.servers": bootstrap})
     made = admin.create_topics([NewTopic(name, partitions, 1, config=dict(settings))])
     made[name].result(30)
+
+
+def joined(bootstrap: str, group: str, members: int, patience_s: float) -> None:
+    """Wait until so many share the partitions, and nothing moves any more."""
+    admin, ends_s = AdminClient({"bootstrap.servers": bootstrap}), time.monotonic() + patience_s
+    while time.monotonic() < ends_s:
+        with contextlib.suppress(KafkaException):  # nobody knows the group yet
+            found = admin.describe_consumer_groups([group])[group].result(10)
+            if found.state is ConsumerGroupState.STABLE and len(found.members) == members:
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"group {group} did not come to have {members} members")
 
 
 @dataclass(frozen=True, slots=True)

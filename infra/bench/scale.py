@@ -20,8 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, ConsumerGroupState, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -202,23 +201,12 @@ def measured(plan: Plan, kafka: KafkaServer, directory: Path, progress: Progress
                                            directory / "worker.log"))
             for at in range(1, plan.workers)
         ]  # fmt: skip  # one call
-        _joined(kafka.bootstrap, group, plan.workers)
+        parts.joined(kafka.bootstrap, group, plan.workers, PATIENCE_S)
         figures |= _throughput(plan, load, behind, [worker, *others])
         figures["resident_bytes"] = parts.resident_bytes(worker.pid)
     behind.close()
     progress.advance(task)
     return figures
-
-
-def _joined(bootstrap: str, group: str, workers: int) -> None:
-    """Wait until so many share the partitions, and nothing moves any more."""
-    admin, ends_s = AdminClient({"bootstrap.servers": bootstrap}), time.monotonic() + PATIENCE_S
-    while time.monotonic() < ends_s:
-        found = admin.describe_consumer_groups([group])[group].result(10)
-        if found.state is ConsumerGroupState.STABLE and len(found.members) == workers:
-            return
-        time.sleep(0.2)
-    raise RuntimeError(f"{workers} workers did not come to share the partitions")
 
 
 def _throughput(

@@ -101,7 +101,7 @@ def test_siblings_of_all_hosts_are_sent_together(
     """A batch of one host's containers would make shared load look like an anomaly."""
     fleet = Fleet(kafka.bootstrap, topics)
     fleet.write(1)
-    with gathering(kafka.bootstrap, topics):
+    with gathering(kafka.bootstrap, topics, batch_wait_ms=3_000):
         made.until(lambda: made.rows().keys() >= fleet.rows, "all rows")
     assert {member.host for member in made.batches[0].members} == {"host0", "host1", "host2"}
 
