@@ -54,8 +54,8 @@ MOST_LIVE: Final = 40_000
 packed. Unpacking takes two to four times as long as judging a sample."""
 _NONE: Final[frozenset[str]] = frozenset()
 _OFFSET_BITS: Final = 44
-"""Of a version's 64 bits: 100,000 records a second and partition fill them in five years, and
-then they run over into the generation's, which only grows by it.
+"""Of a version's 64 bits; the generation lies above them. 100,000 records a second and partition
+fill them in five years; from then on a version is one more than the one before.
 """
 _MOST_GENERATIONS: Final = (1 << 19) - 1
 
@@ -328,14 +328,16 @@ class Rows(Generic[S]):
         self, group: str, live: _Live[S], old: Marker | None, generation: int
     ) -> int:  # fmt: skip  # it is one thought
         """Grows with the generation, with the offsets, and past every row that a torn write
-        has left: also where a group's generations begin anew.
+        has left. Where a group's generations begin anew (it was deleted, the cluster is
+        another) those that are known already count on.
         """
-        grown = sum(offset + 1 for offset in live.offsets.values())
-        grown += min(max(generation, 0), _MOST_GENERATIONS) << _OFFSET_BITS
         names = self._names.get(group, _NONE)
         rows = (self._table.rows.get(_key(name, group)) for name in names)
         left = ((version_of(value) or 0) + 1 for value in rows if value is not None)
-        return max(grown, old.version + 1 if old is not None else 1, *left)
+        least = max(1, old.version + 1 if old is not None else 1, *left)
+        era = max(min(generation, _MOST_GENERATIONS), least >> _OFFSET_BITS)
+        offsets = sum(offset + 1 for offset in live.offsets.values()) % (1 << _OFFSET_BITS)
+        return max((era << _OFFSET_BITS) + offsets, least)
 
     def _delete(
         self, group: str, names: AbstractSet[str], phases: _Phases, partition: int | None = None

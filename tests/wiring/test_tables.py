@@ -277,6 +277,27 @@ def test_what_a_suspended_worker_had_under_way_harms_no_successor(
         assert sleepers.worker.rows.get(group) == replay(log, group, len(log))
 
 
+def test_where_generations_begin_anew_two_workers_still_write_different_versions() -> None:
+    """A group that was deleted counts from 1 again, what it wrote is of higher generations: of
+    two rows of one version nobody could tell which the marker means.
+    """
+    memory = Memory()
+    rows = rows_on(memory)
+    rows.keep(event(1), "g", {"x": 1}, 1)
+    for row in (row for phase in rows.take_owed(500).phases for row in phase):
+        memory.write(row)
+
+    versions = []
+    for last in (5, 9):  # one is suspended, the other has come further
+        worker = rows_on(memory)
+        worker.keep(event(last), "g", {"x": last}, last)
+        (written, *_), *_ = worker.take_owed(1).phases
+        versions.append(Body.decode(bytes(written.value or b"")).version)
+
+    assert versions[0] < versions[1]
+    assert all(version >> 44 == 500 for version in versions)
+
+
 def left_over(memory: Memory) -> set[bytes]:
     """Rows that no marker names."""
     named = set()
