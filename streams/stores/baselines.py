@@ -101,7 +101,7 @@ def rows_on(table: TableRows, topics: Topics) -> Rows[LineageState]:
 
 def _room(row: str) -> int:
     """In a lineage's marker: its containers change with each of their batches, and up to about
-    a hundred lie there; what is known of its images and facts changes seldom.
+    ninety lie there; what is known of its images and facts changes seldom.
     """
     return _LIVELY_ROOM if row == "l" or row.startswith("c/") else _ROOM
 
