@@ -18,6 +18,8 @@ FORMAT: Final = 1
 MOST_BYTES: Final = 64 * 2**20
 MOST_TREES: Final = 1_000
 MOST_DEPTH: Final = 12
+MOST_TABLE_BYTES: Final = 2**29
+"""What a forest is looked up in grows with the square of its splits; ours take 3 MB."""
 MOST_THRESHOLD: Final = 1e9
 """Deviations are bounded far below; beyond, differences of thresholds overflow."""
 _ARRAYS: Final = frozenset({
@@ -120,6 +122,9 @@ def _check_values(arrays: dict[str, Any]) -> None:
         _demand(good, f"{name} lies outside of {least:g} to {most:g}")
     ordered = ranks.ndim == 1 and len(ranks) >= 2 and bool((np.diff(ranks) >= 0).all())
     _demand(ordered, "ranks are not in order")
+    row_bytes = arrays["leaf"].size // 8 + len(np.unique(arrays["leaf"]))
+    table_bytes = int(np.isfinite(threshold).sum()) * row_bytes
+    _demand(table_bytes <= MOST_TABLE_BYTES, f"its tables would take {table_bytes} bytes")
 
 
 def _demand(holds: bool, problem: str) -> None:

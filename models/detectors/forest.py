@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.detectors.walks import settled, walks
+from models.detectors.walks import Ends, Leaves, grown, settled
 from models.errors import ShapeMismatch
 from models.features import Array
 
@@ -60,12 +60,8 @@ class Forest:
         length = np.concatenate([trees.expected, trees.leaf], axis=1)
         unit = _unit(length)
         self._length = _rounded(length, unit)
-        path = settled(self._length[:, trees.threshold.shape[1] :])
-        ends = ~np.isnan(path)
-        self._walks = walks(trees.feature, trees.threshold, ends, len(trees.features))
-        tree, node = self._walks.tree, self._walks.node
-        self._leaf = np.where(node < 0, 0.0, path[tree, node])
-        self._every = np.ones(self._walks.lanes)
+        self._path = settled(self._length[:, trees.threshold.shape[1] :])
+        self._lengths = self._grown().lengths(self._path, unit)
         self._denominator = trees.usual * len(trees.leaf)
         self._tail = _Tail(trees.ranks, self._denominator, unit)
 
@@ -76,12 +72,13 @@ class Forest:
         """
         self._check(rows)
         if len(rows) == 1:
-            return np.array([self._depth(rows[0])])
-        out = np.empty(len(rows))
-        for at, slots in self._walks.blocks(rows):
-            paths = self._leaf.take(slots, mode="clip")
-            np.add.reduce(np.vecdot(paths, self._every[: paths.shape[-1]]), out=out[at])
-        return out
+            return np.array([self._lengths.one(rows[0])])
+        return self._lengths.many(rows)
+
+    def _grown(self) -> Leaves:
+        trees = self.trees
+        ends = ~np.isnan(self._path)
+        return grown(trees.feature, trees.threshold, ends, len(trees.features))
 
     def _check(self, rows: Array) -> None:
         if rows.ndim != 2 or rows.shape[1] != len(self.trees.features):
@@ -89,10 +86,6 @@ class Forest:
                 f"rows of shape {rows.shape} for a forest of {len(self.trees.features)} features: "
                 "align them by feature name first"
             )
-
-    def _depth(self, row: Array) -> float:
-        paths = self._leaf.take(self._walks.one(row))
-        return float(paths.ravel().dot(self._every))
 
     def scores(self, rows: Array) -> Array:
         """As scikit-learn's ``score_samples``: -1 the oddest, about -0.45 ordinary."""
@@ -102,7 +95,7 @@ class Forest:
         """How rare such rows were in training, in nats: 0 to :data:`MOST_NATS`, mean 1."""
         if len(rows) == 1:
             self._check(rows)
-            return np.array([self._tail.nats_of_one(self._depth(rows[0]))])
+            return np.array([self._tail.nats_of_one(self._lengths.one(rows[0]))])
         return self._tail.nats(self.depths(rows))
 
     def shares(self, rows: Array) -> Array:
@@ -113,20 +106,19 @@ class Forest:
         Raises: ShapeMismatch for another number of features.
         """
         self._check(rows)
+        ends, saved, every = self._saved
         if len(rows) == 1:
-            slots = self._walks.one(rows[0]).ravel()
-            of_lanes = self._saved.take(slots, axis=0)
-            return np.asarray(self._every.dot(of_lanes)[None])
+            return np.asarray(every.dot(saved.take(ends.one(rows[0]), axis=0))[None])
         out = np.empty(rows.shape)
-        for at, slots in self._walks.blocks(rows):
-            of_rows = slots.swapaxes(0, 1).reshape(-1, self._walks.lanes)
-            np.matmul(self._every, self._saved.take(of_rows, axis=0), out=out[at])
+        for at, slots in ends.many(rows):
+            np.matmul(every, saved.take(slots, axis=0), out=out[at])
         return out
 
     @functools.cached_property
-    def _saved(self) -> Array:
-        """For each slot what every feature's splits above its leaf saved; made when first
-        asked for: most rows are never explained. Shape (slots, features).
+    def _saved(self) -> tuple[Ends, Array, Array]:
+        """Where walks end; for each slot what every feature's splits above its leaf saved:
+        (slots, features); and a one for each end. Made when first asked for: most rows are
+        never explained.
         """
         feature, length = self.trees.feature, self._length
         every = np.arange(len(length))
@@ -135,10 +127,11 @@ class Forest:
             for child in (2 * node + 1, 2 * node + 2):
                 saved[:, child] = saved[:, node]
                 saved[every, child, feature[:, node]] += length[:, node] - length[:, child]
-        leaves = self._walks.node >= 0
+        ends = self._grown().ends()
+        leaves = ends.node >= 0
         slots = np.zeros((len(leaves), saved.shape[2]))
-        slots[leaves] = saved[self._walks.tree[leaves], self._walks.node[leaves]]
-        return slots
+        slots[leaves] = saved[ends.tree[leaves], ends.node[leaves]]
+        return ends, slots, np.ones(len(ends.first))
 
 
 def _unit(length: Array) -> float:

@@ -91,8 +91,24 @@ def test_what_decides_nothing_sends_all_to_the_left() -> None:
     np.testing.assert_allclose(forest.depths(ROWS[:60]), walked, rtol=0, atol=1e-9)
 
 
-def leaves_of(row: Array, thresholds: npt.NDArray[np.float32]) -> Iterator[float]:
-    for feature, threshold, leaf in zip(TREES.feature, thresholds, TREES.leaf, strict=True):
+@pytest.mark.parametrize("lengths", ["all alike", "no two alike"])
+def test_path_lengths_of_any_kind_add_up(lengths: str) -> None:
+    """Leaves are looked up by their length: a forest may have one length, or each its own."""
+    shape = TREES.leaf.shape
+    leaf = {
+        "all alike": np.full(shape, 7.25),
+        "no two alike": np.random.default_rng(5).uniform(1.0, 20.0, shape),
+    }[lengths]
+    trees = replace(TREES, leaf=leaf)
+    walked = [math.fsum(leaves_of(row, trees.threshold, leaf)) for row in ROWS[:60]]
+    np.testing.assert_allclose(Forest(trees).depths(ROWS[:60]), walked, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(Forest(trees).depths(ROWS[:1]), walked[:1], rtol=0, atol=1e-9)
+
+
+def leaves_of(
+    row: Array, thresholds: npt.NDArray[np.float32], leaves: Array = TREES.leaf
+) -> Iterator[float]:
+    for feature, threshold, leaf in zip(TREES.feature, thresholds, leaves, strict=True):
         node = 0
         while node < len(feature):
             node = 2 * node + 1 + int(np.float32(row[feature[node]]) > threshold[node])
@@ -168,7 +184,14 @@ def test_a_file_gives_back_the_forest() -> None:
     np.testing.assert_array_equal(back.scores(ROWS[:50]), FOREST.scores(ROWS[:50]))
 
 
+MANY = np.random.default_rng(0)
 FORGERIES = {
+    "tables of gigabytes": {
+        "feature": MANY.integers(0, 12, (200, 1023)).astype(np.int16),
+        "threshold": MANY.normal(size=(200, 1023)).astype(np.float32),
+        "leaf": MANY.uniform(1, 20, (200, 1024)),
+        "expected": MANY.uniform(1, 20, (200, 1023)),
+    },
     "another feature": {"feature": np.where(TREES.feature == 3, 12, TREES.feature)},
     "a negative feature": {"feature": TREES.feature - 1},
     "a threshold that is no number": {"threshold": TREES.threshold * np.float32(np.nan)},
