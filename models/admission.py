@@ -52,7 +52,7 @@ def _check_place(group: str, key: bytes | None, partition: int, partitions: int)
     """Faust's and other clients' partitioners differ: a lineage must not be split."""
     if key != group.encode():
         raise MalformedRecord("misplaced", f"its key is not {group!r}", "key")
-    belongs = partition_of(group.encode(), partitions)
+    belongs = partition_of(key, partitions)
     if partition != belongs:
         problem = f"belongs in partition {belongs}: its producer must use murmur2_random"
         raise MalformedRecord("misplaced", problem, "key")

@@ -34,6 +34,11 @@ def block_s(state: LineageState, detection: Detection) -> float:
     return min(max(length, detection.block_least_s), detection.block_most_s)
 
 
+def block_end_ns(state: LineageState, detection: Detection) -> int:
+    """When the open block is to end."""
+    return state.block_ns + int(block_s(state, detection) * 1e9)
+
+
 def meet_image(state: LineageState, name: str, at_ns: int) -> None:
     """A new version of a known lineage starts from the newest one's baseline, trust anew."""
     if name in state.images:

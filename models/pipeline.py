@@ -6,7 +6,7 @@ their order alone: however the log is cut into calls, they are the same, bit for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -22,7 +22,7 @@ from models.features import NAMES, Array
 from models.judging import judge_members, past_line, weighed_of
 from models.learning import (
     MINUTE_NS,
-    block_s,
+    block_end_ns,
     close_blocks,
     close_minute,
     forget,
@@ -90,13 +90,11 @@ class Models:
 
     def active(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that counts for an event time: the one that began last."""
-        own = _begun(self.own[lineage], at_ns) if lineage in self.own else None
-        return own or _begun(self.forests, at_ns)
+        return _turn_of(self.forests, self.own, at_ns, lineage)
 
     def shadow(self, at_ns: int, lineage: str = "") -> Forest | None:
         """The forest that scores beside it."""
-        own = _begun(self.own_shadows[lineage], at_ns) if lineage in self.own_shadows else None
-        return own or _begun(self.shadows, at_ns)
+        return _turn_of(self.shadows, self.own_shadows, at_ns, lineage)
 
     def __bool__(self) -> bool:
         return bool(self.forests or self.shadows or self.own or self.own_shadows)
@@ -110,6 +108,11 @@ class Models:
                     f"a forest of features {forest.trees.features}: this release judges {NAMES}",
                     "models",
                 )
+
+
+def _turn_of(fleet: Turns, own: Mapping[str, Turns], at_ns: int, lineage: str) -> Forest | None:
+    of_its_own = _begun(own[lineage], at_ns) if lineage in own else None
+    return of_its_own or _begun(fleet, at_ns)
 
 
 def _begun(turns: Turns, at_ns: int) -> Forest | None:
@@ -185,10 +188,11 @@ def _judge_crowd(waiting: Waiting, core: Core, judged: Judgement) -> None:
     states = [LineageState() if state is None else state.copy(members=alone)
               for _, state, _ in waiting]  # fmt: skip  # one expression
     crowd = Crowd.of(states)  # whose arrays are copies, unless there is but one
+    said = Said(judged.verdicts, judged.findings)
     for turn in range(len(queues[0])):
-        now = [(state, queue[turn]) for state, queue in zip(states, queues, strict=True)
-               if turn < len(queue)]  # fmt: skip  # one expression
-        crowd = _wave(crowd, now, core, judged)
+        arrivals = [queue[turn] for queue in queues if turn < len(queue)]
+        wave = _Wave.of(states[: len(arrivals)], arrivals, core, said)
+        crowd = _judge_wave(crowd, wave, judged)
     for (group, _, _), state in zip(waiting, states, strict=True):
         if not alone:
             state.members.own()
@@ -216,53 +220,72 @@ def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | No
     return deviations_of(crowd, take(crowd, {0: batch}, {0: met}, detection), detection)
 
 
-Wave = list[tuple[LineageState, Arrival]]
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    """One record of each of some lineages; ``forests``: whose turn it is for each."""
+
+    states: list[LineageState]
+    arrivals: list[Arrival]
+    times_ns: list[int]
+    core: Core
+    forests: list[Forest | None]
+    said: Said
+
+    @classmethod
+    def of(
+        cls, states: list[LineageState], arrivals: list[Arrival], core: Core, said: Said
+    ) -> _Wave:
+        times_ns = [arrival.record.at_ns for arrival in arrivals]
+        models = core.models
+        forests = _turns(states, times_ns, core, models.forests, models.own)
+        return cls(states, arrivals, times_ns, core, forests, said)
+
+    def shadows(self) -> list[Forest | None]:
+        """The forests that score beside."""
+        models = self.core.models
+        return _turns(self.states, self.times_ns, self.core, models.shadows, models.own_shadows)
+
+    def bench(self, at: int) -> Bench:
+        arrived_ns = self.arrivals[at].arrived_ns
+        return Bench(self.states[at], self.core.detection, arrived_ns, self.forests[at], self.said)
 
 
-def _wave(crowd: Crowd, wave: Wave, core: Core, judged: Judgement) -> Crowd:
-    """Judge one record of each of these lineages, the first of the ``crowd``."""
+def _turns(
+    states: list[LineageState], times_ns: list[int], core: Core, fleet: Turns,
+    own: Mapping[str, Turns],
+) -> list[Forest | None]:  # fmt: skip  # two lines say as much
+    """The forest whose turn it is, for a record of each state at its time."""
+    if not (fleet or own) or "forest" not in core.detection.detectors:
+        return [None] * len(states)
+    return [
+        _turn_of(fleet, own, at_ns, state.lineage)
+        for state, at_ns in zip(states, times_ns, strict=True)
+    ]
+
+
+def _judge_wave(crowd: Crowd, wave: _Wave, judged: Judgement) -> Crowd:
+    """The lineages of the wave are the first of the ``crowd``."""
     batches: dict[int, Batch] = {}
     met: dict[int, Whole] = {}
-    times_ns = [arrival.record.at_ns for _, arrival in wave]
-    for at, (state, arrival) in enumerate(wave):
+    states = wave.states
+    for at, arrival in enumerate(wave.arrivals):
         if isinstance(arrival.record, Batch):
             batches[at] = arrival.record
-            met[at] = _let_in(state, arrival.record, times_ns[at])
-    states = [state for state, _ in wave]
+            met[at] = _let_in(states[at], arrival.record, wave.times_ns[at])
     if not crowd.still(states):
         crowd = Crowd.of(states)
     crowd = crowd.first(len(states))
-    said = Said(judged.verdicts, judged.findings)
-    benches = [
-        Bench(state, core.detection, arrival.arrived_ns, forest, said)
-        for (state, arrival), forest in zip(
-            wave, _turn(states, times_ns, core, Models.active), strict=True
-        )
-    ]
     if batches:
-        taken = take(crowd, batches, met, core.detection)
+        taken = take(crowd, batches, met, wave.core.detection)
         judged.duplicates += sum(taken.duplicates.values())
-        _judge_batches(crowd, taken, benches, _turn(states, times_ns, core, Models.shadow))
+        _judge_batches(crowd, taken, wave)
     passing = [
-        at for at, (_, arrival) in enumerate(wave)
-        if at in batches or _judge_other(benches[at], arrival.record)
+        at for at, arrival in enumerate(wave.arrivals)
+        if at in batches or _judge_other(wave.bench(at), arrival.record)
     ]  # fmt: skip  # a condition a line
-    crowd, summaries = _pass_time(crowd, passing, benches)
+    crowd, summaries = _pass_time(crowd, passing, wave)
     judged.summaries += summaries
     return crowd
-
-
-def _turn(
-    states: list[LineageState], times_ns: list[int], core: Core,
-    which: Callable[[Models, int, str], Forest | None],
-) -> list[Forest | None]:  # fmt: skip  # two lines say as much
-    """The forest whose turn it is, for a record of each state at its time."""
-    if not core.models or "forest" not in core.detection.detectors:
-        return [None] * len(states)
-    return [
-        which(core.models, at_ns, state.lineage)
-        for state, at_ns in zip(states, times_ns, strict=True)
-    ]
 
 
 def _let_in(state: LineageState, batch: Batch, at_ns: int) -> Whole:
@@ -283,14 +306,12 @@ def _enter(state: LineageState, record: Batch | Sightings, at_ns: int) -> None:
             meet_image(state, member.image, at_ns)
 
 
-def _judge_batches(
-    crowd: Crowd, taken: Taken, benches: list[Bench], shadows: list[Forest | None]
-) -> None:
+def _judge_batches(crowd: Crowd, taken: Taken, wave: _Wave) -> None:
     rows = taken.samples.rows
     if not len(rows):
         return
-    detection, host = benches[0].detection, crowd.host[crowd.slot[rows]]
-    forests = [bench.forest for bench in benches]
+    detection, host = wave.core.detection, crowd.host[crowd.slot[rows]]
+    forests, shadows = wave.forests, wave.shadows()
     scored = np.array([forest is not None for forest in forests])
     if scored.any() or any(shadow is not None for shadow in shadows):
         seen, of = deviations_of(crowd, taken, detection), taken.samples.runs.spread(host)
@@ -302,8 +323,8 @@ def _judge_batches(
     subjects = past_line(crowd, taken.shared, weighed, scored)
     onsets = onset.judged(crowd, taken, detection) if "onset" in detection.detectors else {}
     for at in np.flatnonzero(np.bincount(host)).tolist():
-        bench, first = benches[at], int(crowd.start[at])
-        if at in subjects or at in onsets or bench.state.cases:
+        if at in subjects or at in onsets or wave.states[at].cases:
+            bench, first = wave.bench(at), int(crowd.start[at])
             found = {row - first: one for row, one in onsets.get(at, {}).items()}
             who = [*subjects.get(at, ()), *(first + row for row in found)]
             named = [bench.state.members.who[row - first].subject for row in who]
@@ -353,41 +374,38 @@ def _judge_other(bench: Bench, record: Batch | Sightings | Tick | Lesson) -> boo
     return True
 
 
-def _pass_time(
-    crowd: Crowd, passing: list[int], benches: list[Bench]
-) -> tuple[Crowd, list[Summary]]:
+def _pass_time(crowd: Crowd, passing: list[int], wave: _Wave) -> tuple[Crowd, list[Summary]]:
     """Close what is due of these states, then say when something is due next.
 
     The crowd may be another afterwards, which then holds the arrays of its states.
     """
     if not passing:
         return crowd, []
-    detection, states = benches[0].detection, [benches[at].state for at in passing]
-    closing = [at for at in passing if benches[at].state.now_ns >= _block_end_ns(benches[at])]
+    detection, states = wave.core.detection, [wave.states[at] for at in passing]
+    block_ends_ns = [block_end_ns(state, detection) for state in states]
+    closing = [
+        at for at, state, end_ns in zip(passing, states, block_ends_ns, strict=True)
+        if state.now_ns >= end_ns
+    ]  # fmt: skip  # a condition a line
     if closing:
         if not crowd.still(crowd.states):  # sightings may tell of somebody new
             crowd = Crowd.of(crowd.states)
         close_blocks(crowd, closing, detection)
         forget(crowd, closing, detection)
+        block_ends_ns = [block_end_ns(state, detection) for state in states]
     summaries: list[Summary] = []
-    for bench in [benches[at] for at in passing]:
-        if bench.state.now_ns >= bench.state.minute_ns + MINUTE_NS:
-            model = bench.forest.trees.uid if bench.forest is not None else ""
-            summaries += close_minute(bench.state, detection, model)
-    for at, silence_ns in zip(passing, next_silence_ns(states, detection), strict=True):
-        benches[at].state.due_ns = _due_ns(benches[at], silence_ns)
+    for at, state in zip(passing, states, strict=True):
+        if state.now_ns >= state.minute_ns + MINUTE_NS:
+            forest = wave.forests[at]
+            summaries += close_minute(state, detection, forest.trees.uid if forest else "")
+    silences_ns = next_silence_ns(states, detection)
+    for state, end_ns, silence_ns in zip(states, block_ends_ns, silences_ns, strict=True):
+        state.due_ns = _due_ns(state, end_ns, silence_ns)
     return crowd, summaries
 
 
-def _block_end_ns(bench: Bench) -> int:
-    return bench.state.block_ns + int(block_s(bench.state, bench.detection) * 1e9)
-
-
-def _due_ns(bench: Bench, silence_ns: int) -> int:
-    state = bench.state
-    due_ns = min(
-        _block_end_ns(bench), state.minute_ns + MINUTE_NS, silence_ns, state.lessons.next_ns
-    )
+def _due_ns(state: LineageState, block_end_ns: int, silence_ns: int) -> int:
+    due_ns = min(block_end_ns, state.minute_ns + MINUTE_NS, silence_ns, state.lessons.next_ns)
     if any(case.level > Level.QUIET.rank for case in state.cases.values()):
         return min(due_ns, state.now_ns + _LOOK_NS)
     return due_ns

@@ -140,7 +140,12 @@ def _foreign(value: Any) -> Any:
 @functools.cache
 def _fields(kind: Any) -> tuple[tuple[str, bool], ...]:
     hints = typing.get_type_hints(kind, include_extras=True)
-    return tuple((field.name, _winding(hints[field.name])) for field in dataclasses.fields(kind))
+    return tuple((field.name, _winding(hints[field.name])) for field in _written(kind))
+
+
+def _written(kind: Any) -> list[dataclasses.Field[Any]]:
+    """A record's fields but for those that it derives from the others."""
+    return [field for field in dataclasses.fields(kind) if field.init]
 
 
 @functools.cache
@@ -149,7 +154,8 @@ def _winding(hint: Any) -> bool:
     if typing.get_origin(hint) is Annotated:
         return False
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return hasattr(hint, "KIND") or any(winding for _, winding in _fields(hint))
+        derives = len(_written(hint)) < len(dataclasses.fields(hint))
+        return hasattr(hint, "KIND") or derives or any(winding for _, winding in _fields(hint))
     return typing.get_origin(hint) is dict or any(map(_winding, typing.get_args(hint)))
 
 
@@ -367,8 +373,7 @@ def _choice(hint: type[enum.Enum]) -> Decoder:
 def _object(kind: type) -> Decoder:
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = [
-        (field.name, _decoder(hints[field.name]), _has_default(field))
-        for field in dataclasses.fields(kind)
+        (field.name, _decoder(hints[field.name]), _has_default(field)) for field in _written(kind)
     ]
 
     def read(value: Any) -> Any:

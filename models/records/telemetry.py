@@ -54,7 +54,7 @@ class Batch:
         checks.between(self.interval_s, 1e-3, 86_400, "interval_s")
         if not len(self.samples):
             raise MalformedRecord("empty", "a batch without a sample", "samples")
-        if tuple(member.subject for member in self.members) != self.samples.subjects:
+        if tuple([member.subject for member in self.members]) != self.samples.subjects:
             raise MalformedRecord("mistyped", "must tell of each subject in turn", "members")
 
     @property
@@ -64,8 +64,7 @@ class Batch:
     @property
     def at_ns(self) -> int:
         """The newest sample's time."""
-        times_ns = self.samples.times_ns
-        return int(times_ns[times_ns.argmax()])
+        return self.samples.extent_ns[1]
 
     def to_binary(self) -> bytes:
         """The other form of a batch: a fifth of the work to read, to the bit the same numbers."""
