@@ -2,10 +2,10 @@
 
 ::
 
-    poll ─► consumer.LeanConsumer ─► stream.LeanStream.batches() ─► agent ─► outbox.Outbox
-                 ▲    positions           acknowledged after the body         late.LateTable
-                 │                                                               │
-                 └── commit: outputs durable → state durable → offsets ◄─────────┘
+    polling ─► consumer.LeanConsumer ─► stream.LeanStream.batches() ─► agent ─► outbox.Outbox
+                    ▲    positions           acknowledged after the body         late.LateTable
+                    │                                                               │
+                    └── commit: outputs durable → state durable → offsets ◄─────────┘
 
 An agent of several topics takes ``stream.merged()``: all of them as one log (``merge``).
 ``recovery`` reads tables back without losing or hanging, ``continuity`` notices a hole,

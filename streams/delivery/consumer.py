@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import Any
 
 import structlog
 from aiokafka.errors import IllegalStateError
@@ -26,29 +27,11 @@ from streams.delivery.continuity import Continuity
 from streams.delivery.late import LateTable
 from streams.delivery.lease import Lease, LostSession
 from streams.delivery.outbox import Outbox
-
-if TYPE_CHECKING:
-    import aiokafka
+from streams.delivery.polling import LeanThread
 
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
-
-
-class LeanThread(driver.AIOKafkaConsumerThread):
-    """Stock, but for the fetch wait, and a lease that each heartbeat renews."""
-
-    consumer: LeanConsumer
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)  # not started yet
-        # Faust hard-codes 1500 ms, and a partition without news then holds up the others.
-        consumer._fetch_max_wait_ms = self.consumer.fetch_wait_ms
-        return consumer
-
-    async def on_start(self) -> None:
-        await super().on_start()
-        self.consumer.lease.watch(self._ensure_consumer()._coordinator)
 
 
 class LeanConsumer(driver.Consumer):
@@ -278,35 +261,60 @@ class LeanConsumer(driver.Consumer):
         await asyncio.sleep(0)
         if records is None or self.should_stop:
             return
+        arrived: dict[TP, list[Any]] = {}
         for raw_tp, batch in records.items():
             tp = ensure_TP(raw_tp)
             current = self.flow_active and self.app.consumer_generation_id == generation
             if current and (active is None or tp in active or tp in self._buffered_partitions):
-                await self._hand_over(tp, batch, generation)
+                messages = await self._arrived(tp, batch, generation)
+                if messages:
+                    arrived[tp] = messages
             else:
-                first = self._thrown_away.get(tp, batch[0].offset)
-                self._thrown_away[tp] = min(first, batch[0].offset)
+                self._throw_away(tp, batch[0].offset)
+        if arrived:
+            left = {tp: messages[0].offset for tp, messages in arrived.items()}
+            await self.wait_first(self._hand_over(arrived, left), self.suspend_flow.wait())
+            for tp, first in left.items():  # the flow was suspended meanwhile
+                self._throw_away(tp, first)
         self.diag.unset_flag(CONSUMER_FETCHING)
 
-    async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
+    def _throw_away(self, tp: TP, first: int) -> None:
+        self._thrown_away[tp] = min(self._thrown_away.get(tp, first), first)
+
+    async def _arrived(self, tp: TP, records: list[Any], generation: int) -> list[Any]:
+        """What is to be handed over of a partition's records."""
         if await self._went_back(tp, records[0].offset):
-            return
+            return []
         if self._commit_every is not None and self._n_acked >= self._commit_every:
             self._n_acked = 0
             await self.commit()
-        messages = await self._messages(tp, records, generation)
-        if not messages:
-            return
+        return await self._messages(tp, records, generation)
+
+    async def _hand_over(self, arrived: dict[TP, list[Any]], left: dict[TP, int]) -> None:
+        """All of a poll to who reads it, each partition in turn; ``left`` is kept up with the
+        first offset of each that has not been handed over.
+        """
         conductor: Any = self.app.topics
-        channels = conductor._tp_index.get(tp) or ()
-        if len(channels) == 1:
-            await self.wait_first(
-                self._enqueue(tp, messages, next(iter(channels))), self.suspend_flow.wait()
-            )
-            return
-        for message in messages:  # several agents on one topic: the stock way
-            await self.wait_first(self.callback(message), self.suspend_flow.wait())
-            self._was_read(tp, message.offset)
+        readers: dict[Any, list[list[Any]]] = {}
+        for tp, messages in arrived.items():
+            channels = conductor._tp_index.get(tp) or ()
+            if len(channels) == 1:
+                readers.setdefault(next(iter(channels)), []).append(messages)
+            else:
+                for message in messages:  # several agents on one topic: the stock way
+                    await self.callback(message)
+                    self._handed(message, arrived, left)
+        for channel, lists in readers.items():
+            turns = zip_longest(*lists)
+            mixed = [message for turn in turns for message in turn if message is not None]
+            await self._enqueue(mixed, channel, lambda one: self._handed(one, arrived, left))
+
+    def _handed(self, message: Any, arrived: dict[TP, list[Any]], left: dict[TP, int]) -> None:
+        tp = message.tp
+        self._was_read(tp, message.offset)
+        left[tp] = message.offset + 1
+        if message is arrived[tp][-1]:
+            del left[tp]
 
     async def _went_back(self, tp: TP, first: int) -> bool:
         """Ask again, once, for what should have come first; a hole in the log stays one."""
@@ -340,15 +348,18 @@ class LeanConsumer(driver.Consumer):
             at = record.offset
         return messages
 
-    async def _enqueue(self, tp: TP, messages: list[Any], channel: Any) -> None:
-        """Put all into the agent's queue, waiting for room where there is none."""
+    async def _enqueue(
+        self, messages: list[Any], channel: Any, handed: Callable[[Any], None]
+    ) -> None:
+        """Put all into the agent's queue, waiting for room where there is none. ``handed`` is
+        told the last of each partition each time that some have been put.
+        """
         app, queue = self.app, channel.queue
         await app.flow_control.acquire()
         await app.producer.buffer.wait_until_ebb()
         for message in messages:
             message.refcount += 1
         events = [Event(app, m.key, m.value, m.headers, m) for m in messages]
-        drop = self._drops.setdefault(tp, lambda: self.on_buffer_drop(tp))
         first, generation = 0, messages[0].generation_id
         while first < len(events):
             if not self.flow_active or app.consumer_generation_id != generation:
@@ -357,13 +368,18 @@ class LeanConsumer(driver.Consumer):
             if room <= 0:
                 if not await _put(queue, events[first]):
                     return
+                handed(messages[first])
                 first += 1
                 continue
-            if queue.in_pressure_high_state(drop):
-                self.on_buffer_full(tp)
+            last = {message.tp: message for message in messages[first : first + room]}
+            for tp in last:
+                drop = self._drops.setdefault(tp, partial(self.on_buffer_drop, tp))
+                if queue.in_pressure_high_state(drop):
+                    self.on_buffer_full(tp)
             _put_many(queue, events[first : first + room])
+            for message in last.values():
+                handed(message)
             first += room
-        self._was_read(tp, messages[-1].offset)
 
 
 async def _put(queue: Any, event: Any) -> bool:

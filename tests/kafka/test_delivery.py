@@ -13,7 +13,7 @@ import pytest
 from streams.delivery.watchdog import EXIT_STUCK
 from tests.fixtures_kafka import TestKafka, broker_or_skip
 from tests.kafka import worker
-from tests.kafka.trial import Trial, Verdict
+from tests.kafka.trial import PARTITIONS, Trial, Verdict
 
 NewTrial = Callable[..., Trial]
 
@@ -49,6 +49,20 @@ def test_a_worker_killed_in_the_stream_loses_nothing(new_trial: NewTrial) -> Non
         trial.until_committed()
 
         whole(trial)
+
+
+def test_who_is_behind_reads_all_partitions_alike(new_trial: NewTrial, tmp_path: Path) -> None:
+    """Else the lineages of one partition are judged for seconds while all others wait, and few
+    of them together.
+    """
+    with new_trial(batches=str(tmp_path / "batches")) as trial:
+        trial.produce(4000)
+        trial.start()
+        trial.until_committed()
+
+        whole(trial)
+        partitions = [int(line) for line in (tmp_path / "batches").read_text().split()]
+        assert sum(count == PARTITIONS for count in partitions) > len(partitions) / 2, partitions
 
 
 def test_a_worker_that_joins_and_leaves_loses_nothing(new_trial: NewTrial) -> None:

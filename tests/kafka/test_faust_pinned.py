@@ -70,6 +70,8 @@ READ = {
     "mode.utils.queues:FlowControlQueue.force_put_nowait": "666fe4862755",
     "mode.utils.queues:FlowControlQueue.in_pressure_high_state": "ce8487c8daf1",
     "mode.utils.queues:ThrowableQueue.clear": "90b2942fad1f",
+    "aiokafka.consumer.fetcher:FetchResult.getall": "815c9360e720",
+    "aiokafka.consumer.fetcher:Fetcher.fetched_records": "c9d369de9e88",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_heartbeat": "06f41f69acc4",
     "aiokafka.consumer.group_coordinator:GroupCoordinator._do_rejoin_group": "34dc93659816",
     "aiokafka.consumer.group_coordinator:GroupCoordinator.reset_generation": "68df0a466bfb",
