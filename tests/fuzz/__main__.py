@@ -3,7 +3,8 @@
 Of the inputs, half are drawn from each target's seeds, three tenths are chosen by coverage and
 a fifth go through whole parts beside good records; the governor's sequences are counted apart.
 Ends with 1 when anything failed: the input then lies under ``build/fuzz``, and belongs under
-``tests/fuzz/found`` once what it found is mended.
+``tests/fuzz/found`` once what it found is mended. Ctrl-C (or SIGTERM) ends it early: it tells what
+has been done by then, and ends with 130 if nothing failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ from tests.fuzz.work import Done, Failure, Kind, Share, work
 
 ROOT: Final = Path(__file__).parents[2]
 FAILED: Final = ROOT / "build/fuzz"
-AT_ONCE: Final[dict[Kind, int]] = {"drawn": 500, "guided": 100_000, "line": 200, "sequence": 100}
+AT_ONCE: Final[dict[Kind, int]] = {"drawn": 500, "guided": 25_000, "line": 200, "sequence": 100}
 """Inputs in one share. A guided one starts a process, which takes seconds: many."""
 PARTS: Final[dict[Kind, float]] = {"drawn": 0.5, "guided": 0.3, "line": 0.2}
 LEAST_GUIDED: Final = 1_000
@@ -71,25 +73,40 @@ def _cut(kind: Kind, name: str, seed: int, count: int) -> Iterator[Share]:
         yield Share(kind, name, seed, start, min(AT_ONCE[kind], count - start))
 
 
-def run(work_to_do: list[Share], jobs: int, console: Console) -> dict[str, Row]:
-    """What came of it, by target."""
+def run(work_to_do: list[Share], jobs: int, console: Console) -> tuple[dict[str, Row], bool]:
+    """What came of it, by target; and whether it was stopped before all was done."""
     rows: dict[str, Row] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("failed {task.fields[failed]}"), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console) as bar, ProcessPoolExecutor(jobs) as pool:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also behind nohup
+    with (
+        Progress(*columns, console=console) as bar,
+        ProcessPoolExecutor(jobs, initializer=_left_alone) as pool,
+    ):
         total = sum(share.count for share in work_to_do)
         task = bar.add_task("fuzz", total=total, failed=0)
         waiting: dict[Future[Done], Share] = {pool.submit(work, one): one for one in work_to_do}
         failed = 0
-        for future in as_completed(waiting):
-            share, done = waiting[future], future.result()
-            row = rows.setdefault(_label(share), Row())
-            row.inputs += done.inputs
-            row.refused += done.refused
-            row.failures += done.failures
-            failed += len(done.failures)
-            bar.update(task, advance=done.inputs, failed=failed)
-    return rows
+        try:
+            for future in as_completed(waiting):
+                share, done = waiting[future], future.result()
+                row = rows.setdefault(_label(share), Row())
+                row.inputs += done.inputs
+                row.refused += done.refused
+                row.failures += done.failures
+                failed += len(done.failures)
+                bar.update(task, advance=done.inputs, failed=failed)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            return rows, True
+    return rows, False
+
+
+def _left_alone() -> None:
+    """What stops the run is the run's to take: shares under way end as they do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _label(share: Share) -> str:
@@ -118,9 +135,9 @@ def _print(rows: dict[str, Row], console: Console) -> None:
             )
 
 
-def _document(rows: dict[str, Row], seconds: float, seed: int) -> bytes:
+def _document(rows: dict[str, Row], seconds: float, seed: int, *, stopped: bool) -> bytes:
     body = {
-        "seed": seed, "seconds": round(seconds, 1),
+        "seed": seed, "stopped": stopped, "seconds": round(seconds, 1),
         "inputs": sum(row.inputs for name, row in rows.items() if not name.startswith("gov")),
         "sequences": sum(row.inputs for name, row in rows.items() if name.startswith("gov")),
         "failures": sum(len(row.failures) for row in rows.values()),
@@ -151,16 +168,20 @@ def main() -> int:
     console = Console(stderr=True)
     began_s = time.monotonic()
     work_to_do = list(shares(given.count, sequences, given.seed, given.only))
-    rows = run(work_to_do, given.jobs, console)
+    rows, stopped = run(work_to_do, given.jobs, console)
     seconds = time.monotonic() - began_s
     if given.json:
-        sys.stdout.write(_document(rows, seconds, given.seed).decode() + "\n")
+        body = _document(rows, seconds, given.seed, stopped=stopped)
+        sys.stdout.write(body.decode() + "\n")
     else:
         _print(rows, console)
     failures = sum(len(row.failures) for row in rows.values())
     inputs = sum(row.inputs for row in rows.values())
-    console.print(f"{inputs:,} inputs in {seconds:.0f} s: {failures or 'none'} failed")
-    return 1 if failures else 0
+    told = f"{inputs:,} inputs in {seconds:.0f} s: {failures or 'none'} failed"
+    console.print(f"{told}; stopped before the end" if stopped else told)
+    if failures:
+        return 1
+    return 130 if stopped else 0
 
 
 if __name__ == "__main__":
