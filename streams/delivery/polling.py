@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.consumer.fetcher import FetchResult
 from faust.transport.drivers import aiokafka as driver
@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from streams.delivery.consumer import LeanConsumer
 
 
+WIDE: Final = 64
+"""So many keys in a poll are judged together as cheaply as more."""
+
+
 class LeanThread(driver.AIOKafkaConsumerThread):
-    """Stock, but for the fetch wait, fair polls, and a lease that each heartbeat renews."""
+    """Stock, but for the fetch wait, wider polls, and a lease that each heartbeat renews."""
 
     consumer: LeanConsumer
+    _partitions = 16
+    """From so many at once: enough for :data:`WIDE`, and not many more."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)  # not started yet
@@ -33,26 +39,36 @@ class LeanThread(driver.AIOKafkaConsumerThread):
         self, consumer: Any, active_partitions: set[TP],
         timeout: float | None = None, max_records: int | None = None,  # noqa: ASYNC109  # Faust's signature
     ) -> Any:  # fmt: skip  # two lines say as much
-        """From all partitions alike. Stock hands over all that it has of one before it looks
-        at the next: who is behind would judge a partition's few lineages for seconds while
-        the others wait, and what many lineages sent can't be judged together.
+        """From several partitions alike, where one has few keys. Stock hands over all that it
+        has of one before it looks at the next: who is behind would judge a partition's few
+        lineages side by side for seconds while the others wait. Where one has many, their
+        records are better judged close together: a lineage is packed once a commit.
         """
         fetcher = consumer._fetcher
         moving = self.consumer.flow_active and not (consumer._closed or fetcher._closed)
         if max_records and moving and not fetcher._subscriptions.reassignment_in_progress:
             with fetcher._subscriptions.fetch_context():
-                records = await _fairly(fetcher, active_partitions, max_records)
+                records = await self._widely(fetcher, active_partitions, max_records)
             if records:
                 return records
         return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
 
+    async def _widely(self, fetcher: Any, active: set[TP], most: int) -> dict[TP, list[Any]]:
+        ready = [tp for tp, found in fetcher._records.items() if tp in active and _whole(found)]
+        records = await _alike(fetcher, ready[: self._partitions], most)
+        keys = len({record.key for found in records.values() for record in found})
+        if keys < WIDE and len(records) == self._partitions < len(active):
+            self._partitions *= 2
+        elif keys >= 4 * WIDE and self._partitions > 1:
+            self._partitions //= 2
+        return records
 
-async def _fairly(fetcher: Any, active: set[TP], most: int) -> dict[TP, list[Any]]:
+
+async def _alike(fetcher: Any, ready: list[TP], most: int) -> dict[TP, list[Any]]:
     """An equal share of each partition that has arrived, and then what is left of ``most``
     from who has more. Nothing is waited for: no rebalance comes between.
     """
     records: dict[TP, list[Any]] = {}
-    ready = [tp for tp, found in fetcher._records.items() if tp in active and _whole(found)]
     while ready and most >= len(ready):
         share, full = most // len(ready), []
         for tp in ready:
