@@ -54,7 +54,10 @@ class LeanThread(driver.AIOKafkaConsumerThread):
         return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
 
     async def _widely(self, fetcher: Any, active: set[TP], most: int) -> dict[TP, list[Any]]:
-        ready = [tp for tp, found in fetcher._records.items() if tp in active and _whole(found)]
+        arrived = {tp: found for tp, found in fetcher._records.items() if tp in active}
+        if not all(isinstance(found, FetchResult) for found in arrived.values()):
+            return {}  # an error is among them, which is stock's to raise
+        ready = list(arrived)
         records = await _alike(fetcher, ready[: self._partitions], most)
         keys = len({record.key for found in records.values() for record in found})
         if keys < WIDE and len(records) == self._partitions < len(active):
@@ -80,8 +83,3 @@ async def _alike(fetcher: Any, ready: list[TP], most: int) -> dict[TP, list[Any]
                 full.append(tp)
         ready = full
     return records
-
-
-def _whole(found: Any) -> bool:
-    """Not an error, which stock raises once nothing else is there."""
-    return isinstance(found, FetchResult)
