@@ -124,7 +124,11 @@ def _check_values(arrays: dict[str, Any]) -> None:
     _demand(ordered, "ranks are not in order")
     row_bytes = arrays["leaf"].size // 8 + len(np.unique(arrays["leaf"]))
     table_bytes = int(np.isfinite(threshold).sum()) * row_bytes
-    _demand(table_bytes <= MOST_TABLE_BYTES, f"its tables would take {table_bytes} bytes")
+    if table_bytes > MOST_TABLE_BYTES:
+        raise UntrustedFile(
+            f"model file whose tables would take {table_bytes >> 20} MB, at most "
+            f"{MOST_TABLE_BYTES >> 20}: train with fewer trees, or fewer samples a tree"
+        )
 
 
 def _demand(holds: bool, problem: str) -> None:

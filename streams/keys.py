@@ -33,6 +33,8 @@ Clock = Callable[[], int]
 TRUSTED_FILE: Final = "trusted.json"
 DEPLOYMENT_KEY_FILE: Final = "deployment.key"
 FORMAT: Final = 1
+LONGEST_NAME: Final = 128
+"""File systems take 255 bytes, of which a draft's name needs some."""
 _PUBLIC_BYTES: Final = 32
 
 
@@ -347,6 +349,8 @@ def _private_key(path: Path, pem: bytes) -> Ed25519PrivateKey:
 
 
 def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise ConfigurationError(f"key name of {len(name)} characters: at most {LONGEST_NAME}")
     if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
         raise ConfigurationError(
             f"key name {name!r}: use letters, digits, dots, dashes and underscores"

@@ -86,9 +86,12 @@ def run(work_to_do: list[Share], jobs: int, console: Console) -> tuple[dict[str,
     ):
         total = sum(share.count for share in work_to_do)
         task = bar.add_task("fuzz", total=total, failed=0)
-        waiting: dict[Future[Done], Share] = {pool.submit(work, one): one for one in work_to_do}
         failed = 0
         try:
+            waiting: dict[Future[Done], Share] = {pool.submit(work, one): one for one in work_to_do}
+            console.print(
+                f"{total:,} inputs in {jobs} processes; Ctrl-C tells what is done by then"
+            )
             for future in as_completed(waiting):
                 share, done = waiting[future], future.result()
                 row = rows.setdefault(_label(share), Row())
@@ -98,7 +101,7 @@ def run(work_to_do: list[Share], jobs: int, console: Console) -> tuple[dict[str,
                 failed += len(done.failures)
                 bar.update(task, advance=done.inputs, failed=failed)
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             return rows, True
     return rows, False
 

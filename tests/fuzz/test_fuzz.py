@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -260,3 +261,18 @@ def test_the_command_tells_what_came_of_it() -> None:
     assert (told["failures"], told["sequences"]) == (0, 0)
     assert told["targets"]["drawn command/time"]["inputs"] > 0
     assert "none failed" in done.stderr
+
+
+def test_a_run_that_is_stopped_tells_what_it_has_done() -> None:
+    """Hours that end without their count have told nothing."""
+    call = (sys.executable, "-m", "tests.fuzz", "--count", "1000000", "--only", "command/time",
+            "--jobs", "1", "--json")  # fmt: skip  # one call
+    running = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stderr is not None
+    os.read(running.stderr.fileno(), 1)  # it says that it is under way
+    running.terminate()
+    told, _ = running.communicate(timeout=120)
+
+    body = json.loads(told)
+    assert (running.returncode, body["stopped"], body["failures"]) == (130, True, 0)
+    assert body["inputs"] < 400_000

@@ -51,21 +51,23 @@ def test_a_worker_killed_in_the_stream_loses_nothing(new_trial: NewTrial) -> Non
         whole(trial)
 
 
-def test_who_is_behind_on_few_keys_reads_partitions_alike(
-    new_trial: NewTrial, tmp_path: Path
+@pytest.mark.parametrize("keys", [20, 4000], ids=["few keys", "many keys"])
+def test_who_is_behind_reads_partitions_alike_that_have_few_keys(
+    new_trial: NewTrial, tmp_path: Path, keys: int
 ) -> None:
-    """Else the lineages of one partition are judged for seconds while all others wait, and few
-    of them together.
+    """Else the few lineages of one are judged for seconds while all others wait. Many are
+    better judged close together, partition by partition: each commit packs them once.
     """
     with new_trial(batches=str(tmp_path / "batches")) as trial:
-        trial.produce(4000)
+        trial.produce(8000, keys=keys)
         trial.start()
         trial.until_committed()
 
         whole(trial)
         partitions = [int(line) for line in (tmp_path / "batches").read_text().split()]
         # What came first may be of one, and so is what is left at the end.
-        assert sum(count > 1 for count in partitions) > len(partitions) / 2, partitions
+        mixed = sum(count > 1 for count in partitions)
+        assert (mixed > len(partitions) / 2) == (keys == 20), partitions
 
 
 def test_a_worker_that_joins_and_leaves_loses_nothing(new_trial: NewTrial) -> None:
