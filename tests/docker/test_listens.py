@@ -15,7 +15,7 @@ from models.records.facts import Listen
 from producers.sources.docker import listens
 from producers.sources.docker.listens import Namespace
 from tests.docker.collecting import PAUSE_S, Collecting
-from tests.docker.test_collect import serving
+from tests.docker.test_connections import serving
 from tests.fixtures_docker import TestEngine
 
 ROOT = Path("/")

@@ -31,20 +31,23 @@ _DELETED: Final = " (deleted)"
 STRANGER_NS: Final = 10 * 10**9
 """So long a process in a container that we don't know may become known; then it is taken for
 one of the host's, such as those of another engine."""
+RUNTIME_NS: Final = 5 * 10**9
+"""So long a process may be the runtime on its way into a container; a busy host takes seconds."""
 _KERNEL: Final = "\0kernel"
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(slots=True)
 class Process:
-    """``subject`` is empty until we know whose it is, ``executable`` what it is; ``excused``
-    once it was taken for the runtime on its way into a container, which is believed one time.
-    """
+    """``subject`` is empty until we know whose it is, ``executable`` what it is."""
 
     seen_ns: int
     subject: str = ""
     executable: str = ""
-    excused: bool = False
+
+    def younger_than(self, span_ns: int, now_ns: int) -> bool:
+        """A clock that was set back makes it old: nothing waits for a time to come again."""
+        return 0 <= now_ns - self.seen_ns < span_ns
 
 
 class Programs:
@@ -70,7 +73,7 @@ class Programs:
             self._processes[pid] = Process(now_ns)
         for pid, process in self._processes.items():
             if not process.subject:
-                young = 0 <= now_ns - process.seen_ns < STRANGER_NS
+                young = process.younger_than(STRANGER_NS, now_ns)
                 process.subject = self._subject(pid, known, wait=young)
         also_host = self._looks % HOST_EVERY == 0
         self._looks += 1
@@ -78,7 +81,7 @@ class Programs:
             if process.executable and not also_host and process.subject == self._host:
                 continue
             if process.subject and process.executable != _KERNEL:
-                yield from self._look_at(pid, process, known)
+                yield from self._look_at(pid, process, known, now_ns)
 
     def counts(self) -> int:
         """Processes that are no kernel threads, on the whole host."""
@@ -93,7 +96,7 @@ class Programs:
             del self._told[subject]
 
     def _look_at(
-        self, pid: int, process: Process, known: Mapping[str, Known]
+        self, pid: int, process: Process, known: Mapping[str, Known], now_ns: int
     ) -> Iterator[tuple[str, Program]]:
         try:
             executable = os.readlink(f"{self._proc}/{pid}/exe")  # noqa: PTH115  # the fastest
@@ -102,8 +105,7 @@ class Programs:
             return
         if executable == process.executable:
             return
-        if not process.excused and self._is_runtime(pid, executable):
-            process.excused = True
+        if process.younger_than(RUNTIME_NS, now_ns) and self._is_runtime(pid, executable, known):
             return
         process.subject = self._subject(pid, known)  # the number may be another process's by now
         process.executable = executable
@@ -125,10 +127,19 @@ class Programs:
         parent = self._status(pid, "PPid")
         return self._status(int(parent), "Name") if parent.isdigit() and parent != "0" else ""
 
-    def _is_runtime(self, pid: int, executable: str) -> bool:
-        """``runc`` names itself so between entering a container and becoming its program."""
-        looks_so = "runc" in executable or executable.startswith("/memfd:")
-        return looks_so and self._status(pid, "Name").startswith("runc:[")
+    def _is_runtime(self, pid: int, executable: str, known: Mapping[str, Known]) -> bool:
+        """Whether it is ``runc`` between entering a container and becoming its program. It calls
+        itself so, was started from outside, and runs from its file on the host, from a copy in
+        memory, or, as the kernel tells a file whose mount is gone again, from ``/``.
+        """
+        nameless = executable == "/" or executable.startswith("/memfd:")
+        if not nameless and "runc" not in executable:
+            return False
+        name = self._status(pid, "Name")
+        container = known.get(subject := self._subject(pid, known))
+        if container is None:
+            return name.startswith("runc" if nameless else "runc:[")
+        return name.startswith("runc") and self._parent(pid, subject, container) in ("", OUTSIDE)
 
     def _tell(
         self, pid: int, process: Process, container: Known | None

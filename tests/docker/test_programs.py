@@ -1,0 +1,230 @@
+"""What runs in a container, whose it is, and whether the image brought it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from docker.models.containers import Container
+
+from models.records.facts import (
+    Change,
+    FileChange,
+    Program,
+)
+from producers.sources.docker.identity import Known
+from producers.sources.docker.programs import RUNTIME_NS, STRANGER_NS, Programs
+from producers.sources.docker.watch import running
+from tests.docker.collecting import Collecting, seen, sh
+from tests.fixtures_docker import TestEngine
+
+DISGUISED = "/tmp/runc/busybox"
+DISGUISE = "echo 'runc:[2:INIT]' >/proc/self/comm; mkfifo /tmp/ready; read until </tmp/ready"
+
+
+def known_to(collecting: Collecting, container: Container) -> Known:
+    """What the collector knows of a container that runs."""
+    watch = collecting.source._watch
+    return collecting.until(
+        lambda: running(watch.containers()).get(str(container.id)), "that it runs"
+    )
+
+
+def test_a_dropped_program_that_runs_is_no_part_of_the_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """The one proof of a compromise that nobody argues with; the image's own are none."""
+    container = docker_engine.run(image)
+    sh(container, "mkdir /tmp/x; cp /bin/busybox /tmp/x/busybox")
+    container.exec_run(["/tmp/x/busybox", "sleep", "1000"], detach=True)
+
+    def dropped() -> Program | None:
+        found = collecting.of(container.id, Program)
+        return next((one for one in found if one.executable == "/tmp/x/busybox"), None)
+
+    told = collecting.until(dropped, "the dropped program")
+    assert told.in_image is False
+    assert (told.user, told.parent) == ("root", "(outside)")
+    assert len(told.sha256) == 64
+    own = [one for one in collecting.of(container.id, Program) if one.executable == "/bin/busybox"]
+    assert own
+    assert all(one.in_image for one in own)
+    added = collecting.until(
+        lambda: [o for o in collecting.of(container.id, FileChange) if o.path == told.executable],
+        "the file that was added",
+    )
+    assert (added[0].change, added[0].executable) == (Change.ADDED, True)
+    assert added[0].sha256 == told.sha256
+
+
+@pytest.mark.parametrize("how", ["deleted", "in memory", "beside a blank"])
+def test_a_program_without_a_file_is_no_part_of_the_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting, how: str
+) -> None:
+    """Whoever hides leaves no file behind: removed once it runs, or on a tmpfs."""
+    place = {"deleted": "/tmp", "in memory": "/memory", "beside a blank": "/a memory"}[how]
+    container = docker_engine.run(image, tmpfs={"/memory": "exec", "/a memory": "exec"})
+    sh(container, f"cp /bin/busybox '{place}/busybox'")
+    container.exec_run([f"{place}/busybox", "sleep", "1000"], detach=True)
+    if how == "deleted":
+        sh(container, f"rm {place}/busybox")
+
+    def hidden() -> Program | None:
+        found = collecting.of(container.id, Program)
+        return next((one for one in found if one.executable.startswith(place)), None)
+
+    assert collecting.until(hidden, "the hidden program").in_image is False
+
+
+def test_a_dropped_program_in_a_root_of_its_own_is_no_part_of_the_image(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Behind a changed root no mount tells where a program lies; the writable layer does."""
+    container = docker_engine.run(image)
+    sh(container, "mkdir -p /jail/bin; cp /bin/busybox /jail/bin/busybox")
+    container.exec_run(
+        ["/bin/busybox", "chroot", "/jail", "/bin/busybox", "sleep", "1000"], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [o for o in collecting.of(container.id, Program) if "/jail" in o.executable],
+        "the program behind it",
+    )
+    assert told[0].in_image is False
+
+
+def test_a_program_that_is_there_before_its_container_is_known_is_not_the_hosts(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A busy engine tells of a container when its programs run already: told as the host's,
+    each would look like somebody who got out.
+    """
+    programs = Programs(Path("/"), "host/here", 0)
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    known = known_to(collecting, container)
+    now_ns = time.time_ns()
+
+    early = [told.pid for _, told in programs.look(now_ns, {})]
+    late = [(whose, told.pid) for whose, told in programs.look(now_ns + 1, {known.subject: known})]
+
+    assert known.pid not in early
+    assert (container.id, known.pid) in late
+
+
+def test_the_programs_of_another_engine_are_the_hosts(
+    docker_engine: TestEngine, image: str
+) -> None:
+    """Nobody else would tell of them."""
+    container = docker_engine.run(image, ["/bin/sleep", "1234"])
+    pid = container.attrs["State"]["Pid"]
+    programs, now_ns = Programs(Path("/"), "host/here", 0), time.time_ns()
+
+    assert pid not in {told.pid for _, told in programs.look(now_ns, {})}
+    list(programs.look(now_ns + STRANGER_NS, {}))
+
+    assert programs._processes[pid].subject == "host/here"
+
+
+def test_the_runtime_on_its_way_into_a_container_is_none_of_its_programs(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """``runc`` stands a tenth of a second in the container's cgroup before it becomes what
+    was asked for; taken for a dropped program it would prove a compromise.
+    """
+    container = docker_engine.run(image)
+    known = known_to(collecting, container)
+    ended, told = threading.Event(), set()
+
+    def enter() -> None:
+        for _ in range(10):
+            container.exec_run(["/bin/busybox", "true"])
+        ended.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    while not ended.is_set():
+        first = Programs(Path("/"), "host/here", 0)  # a look that finds it there already
+        for whose, program in first.look(time.time_ns(), {known.subject: known}):
+            told.add((whose == known.subject, program.executable))
+    thread.join()
+
+    assert {path for its, path in told if its} == {"/bin/busybox"}
+    assert (False, "/") not in told
+
+
+@pytest.mark.parametrize("started", ["from outside", "by its own"])
+def test_a_program_that_calls_itself_the_runtime_is_told(
+    docker_engine: TestEngine, image: str, collecting: Collecting, started: str
+) -> None:
+    """From outside it might be, for a while; what a container starts itself never is."""
+    container = docker_engine.run(image)
+    known = known_to(collecting, container)
+    sh(container, f"mkdir /tmp/runc; cp /bin/busybox {DISGUISED}")
+    command = [DISGUISED, "sh", "-c", DISGUISE]
+    if started == "by its own":
+        command = ["/bin/sh", "-c", '"$@"; true', "its own", *command]
+    container.exec_run(command, detach=True)
+    sh(container, "while [ ! -e /tmp/ready ]; do usleep 10000; done")
+    programs, now_ns = Programs(Path("/"), "host/here", 0), time.time_ns()
+
+    def told(at_ns: int) -> list[bool | None]:
+        looked = programs.look(at_ns, {known.subject: known})
+        return [one.in_image for _, one in looked if one.executable == DISGUISED]
+
+    assert told(now_ns) == ([False] if started == "by its own" else [])
+    assert told(now_ns + RUNTIME_NS) == ([] if started == "by its own" else [False])
+
+
+def test_a_program_that_replaces_itself_is_told_under_its_new_name(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """``exec`` makes no new process: looking at new ones alone would miss it."""
+    container = docker_engine.run(
+        image, ["/bin/sh", "-c", ("cp /bin/busybox /tmp/busybox; while [ ! -e /tmp/go ]; do "
+                "usleep 50000; done; exec /tmp/busybox sleep 1000")],
+    )  # fmt: skip  # one command
+    collecting.until(lambda: collecting.of(container.id, Program), "the shell")
+
+    sh(container, "touch /tmp/go")
+
+    collecting.until(
+        lambda: [o for o in collecting.of(container.id, Program) if o.executable == "/tmp/busybox"],
+        "what it became",
+    )
+
+
+HOSTILE = r"""
+name=$(printf '\377\376'); ip link set eth0 down; ip link set eth0 name "$name"
+mkdir "/tmp/$name"; mount -t tmpfs none "/tmp/$name"; cp /bin/busybox "/tmp/$name/busybox"
+printf '#!/bin/sh\nexec "/tmp/%s/busybox" sh -c "while true; do sleep 1; done"\n' "$name" \
+    >"/tmp/$name/$name"
+chmod +x "/tmp/$name/$name"
+"""
+
+
+def test_no_name_that_a_container_gives_itself_ends_the_collector(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """Processes, interfaces and mounts are called what their owner likes, in any bytes."""
+    container = docker_engine.run(
+        image, cap_add=["NET_ADMIN", "SYS_ADMIN"], security_opt=["apparmor=unconfined"]
+    )
+    collecting.until(lambda: len(seen(collecting, container)) > 1, "samples")
+
+    sh(container, HOSTILE)
+    container.exec_run(
+        ["/bin/sh", "-c", "name=$(printf '\\377\\376'); exec \"/tmp/$name/$name\""], detach=True
+    )
+
+    told = collecting.until(
+        lambda: [
+            one for one in collecting.of(container.id, Program) if one.executable.startswith("/tmp")
+        ],
+        "the program of that name",
+    )
+    assert told[0].executable == r"/tmp/\udcff\udcfe/busybox"
+    assert told[0].in_image is False
+    have = len(seen(collecting, container))
+    collecting.until(lambda: len(seen(collecting, container)) > have + 1, "more samples")
