@@ -15,7 +15,7 @@ from models.detectors import distance
 from models.features import BOTH_WAYS, IDLE, SIZE, Array, measured, transform
 from models.members import COUNT, FAST, HIGH, LAST, LEVEL, LOW, SLOW, SQUARES, SUM, Whole
 from models.records.telemetry import Batch
-from models.runs import Runs
+from models.runs import Runs, as_one
 from models.siblings import Shared, share, young_ns
 
 Flags = npt.NDArray[np.bool_]
@@ -42,7 +42,7 @@ class Sorted:
 @dataclass(frozen=True, slots=True)
 class Fading:
     """How exponential memories fade over a batch: ``weight`` of each sample, and how far what
-    was before has ``lasted``. Shapes (samples, memories) and (containers, memories).
+    was before has ``lasted``. Shapes (memories, samples) and (memories, containers).
     """
 
     weight: Array
@@ -100,9 +100,7 @@ def take(
         recent = held[:, FAST].copy()
         recent[:, IDLE] = 0.0
         off = np.where(void, runs.spread(recent), off)
-    memories = held[:, FAST : SLOW + 1]
-    memories *= fading.lasted[:, :, None]
-    memories += runs.together(np.add, fading.weight[:, :, None] * off[:, None, :])
+    _remember(held, fading, runs, off)
     amounts = _add_up(held, samples, seen, normal)
     held[:, LAST] = runs.ends(seen)
     crowd.grid[rows] = held
@@ -204,19 +202,29 @@ def _fading(samples: Sorted, memories_s: Array) -> Fading:
 
     ``memories_s``: (memories,).
     """
-    passed_s, runs = samples.passed_s[:, None], samples.runs
+    passed_s, runs, memories_s = samples.passed_s, samples.runs, memories_s[:, None]
     weight = -np.expm1(-passed_s / memories_s)
     if runs.single:
         return Fading(weight, np.exp(-passed_s / memories_s))
-    clock = runs.added_up(samples.passed_s)
+    clock = runs.added_up(passed_s)
     whole = runs.ends(clock)
-    weight *= np.exp((clock - runs.spread(whole))[:, None] / memories_s)
-    return Fading(weight, np.exp(-whole[:, None] / memories_s))
+    weight *= np.exp((clock - runs.spread(whole)) / memories_s)
+    return Fading(weight, np.exp(-whole / memories_s))
+
+
+def _remember(held: Array, fading: Fading, runs: Runs, off: Array) -> None:
+    """Let departures into the fast and the slow memory."""
+    stacks = runs.side_by_side(off)
+    for memory, weight, lasted in zip((FAST, SLOW), fading.weight, fading.lasted, strict=True):
+        held[:, memory] *= lasted[:, None]
+        weights = runs.side_by_side(weight)
+        for (which, _), ours, stack in zip(runs.stacks, weights, stacks, strict=True):
+            held[which, memory] += as_one(np.add, ours[:, :, None] * stack)
 
 
 def remembered(before: Array, values: Array, taken: Taken) -> Array:
     """The fast memory of one value a sample. Shapes (containers,) and (samples,)."""
-    weight, lasted = taken.fading.weight[:, 0], taken.fading.lasted[:, 0]
+    weight, lasted = taken.fading.weight[0], taken.fading.lasted[0]
     return np.asarray(lasted * before + taken.samples.runs.together(np.add, weight * values))
 
 
@@ -227,29 +235,35 @@ def _add_up(held: Array, samples: Sorted, seen: Array, normal: tuple[Array, Arra
     features).
     """
     centre, limit, runs = normal[0], CLIP * normal[1], samples.runs
-    unknown, values = np.isnan(centre), samples.values
+    unknown = np.isnan(centre)
     lowest = np.where(unknown, -np.inf, centre - limit)
     highest = np.where(unknown, np.inf, centre + limit)
-    near = runs.each_with(np.minimum, runs.each_with(np.maximum, seen, lowest), highest)
-    missing = np.isnan(values)
-    void, high, low = missing | samples.young[:, None], near, near
-    if void.any():
-        near, high, low = (np.where(void, nothing, near) for nothing in (0.0, -np.inf, np.inf))
-    held[:, SUM] += runs.together(np.add, near)
-    held[:, SQUARES] += runs.together(np.add, near * near)
-    held[:, COUNT] += _counted(runs, void)
-    held[:, HIGH] = np.maximum(held[:, HIGH], runs.together(np.maximum, high))
-    held[:, LOW] = np.minimum(held[:, LOW], runs.together(np.minimum, low))
-    if missing.any():
-        values = np.where(missing, 0.0, values)
-    return np.stack([runs.together(np.add, values), _counted(runs, missing)], axis=1)
+    amounts = np.empty((len(runs), 2, SIZE))
+    parts = (runs.side_by_side(part) for part in (samples.values, seen, samples.young))
+    for (which, _), values, wild, young in zip(runs.stacks, *parts, strict=True):
+        near = high = low = np.minimum(np.maximum(wild, lowest[which]), highest[which])
+        missing = np.isnan(values)
+        void, known = missing | young[:, :, None], values
+        if missing.any():
+            known = np.where(missing, 0.0, values)
+        if void.any():
+            near, high, low = (np.where(void, nothing, near) for nothing in (0.0, -np.inf, np.inf))
+        held[which, SUM] += as_one(np.add, near)
+        held[which, SQUARES] += as_one(np.add, near * near)
+        held[which, COUNT] += _counted(void)
+        held[which, HIGH] = np.maximum(held[which, HIGH], as_one(np.maximum, high))
+        held[which, LOW] = np.minimum(held[which, LOW], as_one(np.minimum, low))
+        amounts[which, 0], amounts[which, 1] = as_one(np.add, known), _counted(missing)
+    return amounts
 
 
-def _counted(runs: Runs, void: Flags) -> Array:
-    """How often something was there. Shapes (samples, features) and (containers, features)."""
+def _counted(void: Flags) -> Array:
+    """How often something was there. Shapes (samples, containers, features) and (containers,
+    features).
+    """
     if void.any():
-        return runs.together(np.add, (~void).astype(np.float64))
-    return runs.length.astype(np.float64)[:, None].repeat(void.shape[1], axis=1)
+        return np.asarray((~void).sum(axis=0, dtype=np.float64))
+    return np.full(void.shape[1:], float(len(void)))
 
 
 def _count_minute(

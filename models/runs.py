@@ -89,18 +89,25 @@ class Runs:
         """The last row of each run."""
         return values if self.single else values.take(self.last, axis=0)
 
+    def side_by_side(self, values: npt.NDArray[Kind]) -> list[npt.NDArray[Kind]]:
+        """The rows of each of the :attr:`stacks`, ``(length, runs, …)``. They lie in one piece
+        row by row: numpy steps through them several times as fast as run by run.
+        """
+        if self.each:
+            by_run = values.reshape(-1, self.each, *values.shape[1:])
+            return [np.ascontiguousarray(by_run.swapaxes(0, 1))]
+        return [values.take(places, axis=0) for _, places in self.stacks]
+
     def together(self, how: np.ufunc, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
         """Each run's rows as one, by a ufunc, from the first to the last."""
         if self.single:
             return values
-        if self.each and values.ndim > 1:
-            return _as_one(how, values.reshape(-1, self.each, *values.shape[1:]).swapaxes(0, 1))
-        stacks = self.stacks
-        if len(stacks) == 1:
-            return _as_one(how, values.take(stacks[0][1], axis=0))
+        ones = [as_one(how, stack) for stack in self.side_by_side(values)]
+        if len(ones) == 1:
+            return ones[0]
         out = np.empty((len(self), *values.shape[1:]), values.dtype)
-        for which, places in stacks:
-            out[which] = _as_one(how, values.take(places, axis=0))
+        for (which, _), one in zip(self.stacks, ones, strict=True):
+            out[which] = one
         return out
 
     def most(self, values: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
@@ -127,7 +134,8 @@ class Runs:
         return out
 
 
-def _as_one(how: np.ufunc, stack: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+def as_one(how: np.ufunc, stack: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
+    """Runs that lie side by side, ``(length, runs, …)``, each as one."""
     if len(stack) <= _FEW:
         total = stack[0]
         for row in stack[1:]:

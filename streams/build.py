@@ -18,6 +18,7 @@ from models.governor import Packer
 from models.pipeline import Core
 from models.records.manifest import Rehearsal
 from models.settings import Kafka
+from streams import heap
 from streams.agents import govern, judge
 from streams.delivery.app import (
     Delivery,
@@ -48,6 +49,7 @@ _ASK_S: Final = 15.0
 
 def judge_app(settings: Settings, meters: Meters, clock: Callable[[], int]) -> faust.App:
     """The judge's app, not started. Raises: BrokerUnreachable, ConfigurationError."""
+    heap.keep()
     topics = Topics(settings.topic_prefix)
     partitions = partitions_of(settings.kafka, topics.telemetry)
     app = make_app(settings.worker.group, delivery_of(settings, settings.worker))

@@ -113,7 +113,9 @@ def scorer() -> Callable[[Array], Array]:
 def _ours() -> Callable[[Array], Array]:
     from models.detectors.forest import Forest
     from models.modelfile import digest, load
+    from streams import heap
 
+    heap.keep()  # as our own worker does
     content = (DIRECTORY / "forest.npz").read_bytes()
     return Forest(load(content, digest(content))).scores
 
