@@ -10,7 +10,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.consumer.fetcher import FetchError
+from aiokafka.errors import KafkaError
 from faust.types import TP, Message
+from mode.utils.queues import FlowControlQueue
 
 from models.errors import ConfigurationError, MalformedRecord
 from models.health import State
@@ -334,9 +337,13 @@ def consumer_of(generation: int) -> Iterator[tuple[Any, Any]]:
 
 
 def message_of(generation: int, offset: int) -> Any:
-    message: Any = Message("telemetry", 1, offset, 0.0, 0, [], b"", b"", None, 0, 0, tp=ONE)
+    message = record_of(ONE, offset)
     message.generation_id = generation
     return message
+
+
+def record_of(tp: TP, offset: int) -> Any:
+    return Message(tp.topic, tp.partition, offset, 0.0, 0, [], b"", b"", None, 0, 0, tp=tp)
 
 
 async def nothing(*_: Any) -> None: ...
@@ -387,6 +394,55 @@ def test_a_commit_that_lasts_into_a_rebalance_commits_nothing() -> None:
             return bool(await committing)
 
     assert not asyncio.run(committed())
+
+
+def test_what_a_stopped_flow_left_of_a_poll_is_read_again_partition_by_partition() -> None:
+    """A full queue holds up a poll in its middle; a rebalance that comes then neither loses
+    the rest nor has all of it judged twice.
+    """
+
+    class Channel:
+        queue: Any
+
+    async def left() -> tuple[dict[TP, int], list[tuple[int, int]]]:
+        with consumer_of(7) as (app, consumer):
+            places, channel = [TP("telemetry", at) for at in range(3)], Channel()
+            channel.queue = FlowControlQueue(maxsize=5, flow_control=app.flow_control)
+            app.topics._tp_index = {tp: {channel} for tp in places}
+            records = {tp: [record_of(tp, offset) for offset in range(10, 14)] for tp in places}
+            records[places[2]] = records[places[2]][:1]
+
+            async def come(_timeout_s: float) -> Any:
+                return records, set(places)
+
+            consumer._wait_next_records = come
+            consumer._to_message = lambda _tp, record: record
+            app.flow_control.resume()
+            consumer.resume_flow()
+            polling = asyncio.ensure_future(consumer._poll())
+            while not channel.queue.full() and not polling.done():  # noqa: ASYNC110  # a queue has no event for it
+                await asyncio.sleep(0)
+            consumer.stop_flow()
+            await polling
+            handed = [(one.message.partition, one.message.offset) for one in channel.queue._queue]
+            return consumer._thrown_away, handed
+
+    thrown_away, handed = asyncio.run(left())
+
+    assert handed == [(0, 10), (1, 10), (2, 10), (0, 11), (1, 11)]
+    assert thrown_away == {TP("telemetry", 0): 12, TP("telemetry", 1): 12}
+
+
+def test_an_error_among_the_partitions_of_a_poll_is_left_to_stock() -> None:
+    """It raises there, with its own words; records that arrived beside it stay for the next."""
+    arrived = {ONE: FetchError(error=KafkaError("no such offset"), backoff=0.0)}
+
+    async def polled() -> Any:
+        with consumer_of(7) as (_, consumer):
+            return await consumer._thread._widely(SimpleNamespace(_records=arrived), {ONE}, 10)
+
+    assert asyncio.run(polled()) == {}
+    assert list(arrived) == [ONE]
 
 
 # ---- recovery -------------------------------------------------------------------------------
