@@ -7,7 +7,7 @@ from typing import Final
 
 from models.detection import Detection
 from models.detectors import identity, rarity
-from models.detectors.rarity import STRONG, WEAK, Told
+from models.detectors.rarity import PROOF, STRONG, WEAK, Told
 from models.learning import learning
 from models.lineage import Case, LineageState, Recent
 from models.records.facts import (
@@ -71,7 +71,8 @@ def _new(state: LineageState, seen: Observation, told: Told, detection: Detectio
     rare = facts.rarity(told.key, subject, siblings(state))
     if (case is None or case.level < Level.SUSPECT.rank) and subject not in state.lessons.barred:
         facts.sight(told.key, subject)
-    if learning(state, detection) and not isinstance(seen.fact, Exec):
+    spoken = isinstance(seen.fact, Exec) or told.grade == PROOF
+    if learning(state, detection) and not spoken:
         return False
     if rare < detection.rare and not learning(state, detection):
         return False
@@ -120,7 +121,7 @@ def _start(state: LineageState, seen: Observation, boot: BootIdentity, member: M
         identity.learn(image.starts, boot)
         return False
     grade = identity.grade(image.starts, aspects)
-    if grade == WEAK:
+    if grade == WEAK or aspects == [identity.SOURCES]:  # another release's folder: said once
         identity.learn(image.starts, boot)
     text = identity.told(aspects, boot)
     return _note(state, seen, Told(f"boot {aspects[0]}", Family.IDENTITY, grade, text), 1.0)

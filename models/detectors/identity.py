@@ -1,12 +1,14 @@
 """How a container starts, aspect by aspect, against how its image always has.
 
 Environment values are HMACs, and differ for good reasons: each name is an aspect of its own,
-a name whose value differs between siblings says nothing, and no value is ever shown.
+a name whose value differs between siblings says nothing, and no value is ever shown. Where a
+mount comes from may differ as well, by replica or release, unless it is the host itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -15,10 +17,16 @@ from models.detectors.rarity import PROOF, STRONG, WEAK
 from models.records.facts import BootIdentity
 
 ASPECTS: Final = (
-    "command", "entrypoint", "mounts", "capabilities_added", "capabilities_dropped",
-    "privileged", "user", "read_only_root", "network_mode", "pid_mode", "security_options",
-    "devices",
+    "command", "entrypoint", "capabilities_added", "capabilities_dropped", "privileged", "user",
+    "read_only_root", "network_mode", "pid_mode", "security_options", "devices",
 )  # fmt: skip  # a list
+MOUNTS: Final = "mounts"
+SOURCES: Final = "mount sources"
+_HOSTS_OWN: Final = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys",
+    "/usr", "/var/lib/containerd", "/var/lib/docker", "/var/lib/kubelet", "/var/run",
+)  # fmt: skip  # a list
+"""What gives power over the host to whom it is mounted."""
 MOST_VARIANTS: Final = 4
 """An aspect that was seen in more ways than this says nothing."""
 MOST_NAMES: Final = 128
@@ -30,8 +38,31 @@ Starts = dict[str, tuple[str, ...]]
 def digests(boot: BootIdentity) -> dict[str, str]:
     """A short digest for each aspect."""
     made = {aspect: _digest(getattr(boot, aspect)) for aspect in ASPECTS}
+    made[MOUNTS], made[SOURCES] = map(_digest, _mounted(boot.mounts))
     names = sorted(boot.environment or {})[:MOST_NAMES]
     return made | {_ENVIRONMENT + name: _digest((boot.environment or {})[name]) for name in names}
+
+
+def _mounted(mounts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is mounted where, and from where that comes.
+
+    >>> _mounted(["bind /srv/web-3 -> /data rw", "bind /etc -> /host ro", "volume db -> /db rw"])
+    (['bind -> /data rw', 'bind /etc -> /host ro', 'volume -> /db rw'], ['/srv/web-3', 'db'])
+    """
+    points, sources = [], []
+    for mount in mounts:
+        origin, arrow, point = mount.partition(" -> ")
+        kind, _, source = origin.partition(" ")
+        if not arrow or _is_the_hosts(source):
+            points.append(mount)
+        else:
+            points.append(f"{kind} -> {point}")
+            sources.append(source)
+    return points, sources
+
+
+def _is_the_hosts(source: str) -> bool:
+    return source == "/" or f"{source}/".startswith(tuple(f"{path}/" for path in _HOSTS_OWN))
 
 
 def _digest(value: object) -> str:
@@ -49,16 +80,19 @@ def changed(starts: Starts, boot: BootIdentity) -> list[str]:
     """
     if not starts:
         return []
-    return [
+    found = [
         aspect
         for aspect, digest in digests(boot).items()
         if digest not in starts.get(aspect, ()) and not _varies(aspect, starts)
     ]
+    if MOUNTS in found and SOURCES in found:
+        found.remove(SOURCES)  # a new mount comes from somewhere, too
+    return found
 
 
 def _varies(aspect: str, starts: Starts) -> bool:
-    most = 2 if aspect.startswith(_ENVIRONMENT) else MOST_VARIANTS
-    return len(starts.get(aspect, ())) >= most
+    differs = aspect == SOURCES or aspect.startswith(_ENVIRONMENT)
+    return len(starts.get(aspect, ())) >= (2 if differs else MOST_VARIANTS)
 
 
 def learn(starts: Starts, boot: BootIdentity) -> None:
@@ -70,12 +104,14 @@ def learn(starts: Starts, boot: BootIdentity) -> None:
 
 
 def grade(starts: Starts, aspects: list[str]) -> int:
-    """How loud a change is: a proof, but for the environment. There a new name is suspect,
-    another value of a known one only a word.
+    """How loud a change is: a proof, but for the environment and where mounts come from. There
+    another source or a new name is suspect, another value of a known name only a word.
     """
-    if any(not aspect.startswith(_ENVIRONMENT) for aspect in aspects):
+    calm = [aspect for aspect in aspects if aspect.startswith(_ENVIRONMENT)]
+    if set(aspects) - {*calm, SOURCES}:
         return PROOF
-    return STRONG if any(aspect not in starts for aspect in aspects) else WEAK
+    strange = SOURCES in aspects or any(aspect not in starts for aspect in calm)
+    return STRONG if strange else WEAK
 
 
 def told(aspects: list[str], boot: BootIdentity) -> str:
@@ -90,7 +126,7 @@ def told(aspects: list[str], boot: BootIdentity) -> str:
 
 
 def _shown(boot: BootIdentity, aspect: str) -> str:
-    value = getattr(boot, aspect)
+    value = boot.mounts if aspect in (MOUNTS, SOURCES) else getattr(boot, aspect)
     if isinstance(value, tuple):
         return ", ".join(value)[:200] or "none"
     return str(value)[:200] or "none"

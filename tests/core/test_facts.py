@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from models.detectors import identity, rarity
 from models.facts import Facts
 from models.records.facts import (
@@ -130,6 +134,40 @@ def test_a_value_that_differs_between_siblings_says_nothing() -> None:
     assert identity.changed(starts, preload) == ["environment LD_PRELOAD"]
     assert identity.grade(starts, ["environment LD_PRELOAD"]) == STRONG
     assert identity.grade(starts, ["environment MODE"]) == WEAK
+
+
+@pytest.mark.parametrize(
+    ("mounts", "aspects", "grade"),
+    [
+        (("bind /srv/3 -> /data rw",), ["mount sources"], STRONG),
+        (("bind /srv/1 -> /data ro",), ["mounts"], PROOF),
+        (("bind /srv/1 -> /data rw", "bind /srv/2 -> /more ro"), ["mounts"], PROOF),
+        (("bind / -> /data rw",), ["mounts"], PROOF),
+        (("bind /etc/cron.d -> /data rw",), ["mounts"], PROOF),
+        (("bind /run/docker.sock -> /data rw",), ["mounts"], PROOF),
+        (("/:/host:rw",), ["mounts"], PROOF),
+    ],
+)
+def test_where_a_mount_comes_from_may_change_unless_it_is_the_host(
+    mounts: tuple[str, ...], aspects: list[str], grade: int
+) -> None:
+    """Releases and replicas have folders of their own; an attacker wants the host's."""
+    starts: identity.Starts = {}
+    identity.learn(starts, replace(BOOT, mounts=("bind /srv/1 -> /data rw",)))
+
+    assert identity.changed(starts, replace(BOOT, mounts=mounts)) == aspects
+    assert identity.grade(starts, aspects) == grade
+
+
+def test_a_source_that_differs_between_replicas_says_nothing() -> None:
+    """The fifth of five shards is no stranger than the second."""
+    starts: identity.Starts = {}
+    for shard in (1, 2):
+        identity.learn(starts, replace(BOOT, mounts=(f"volume shard-{shard} -> /data rw",)))
+
+    fifth = replace(BOOT, mounts=("volume shard-5 -> /data rw",))
+    assert identity.changed(starts, fifth) == []
+    assert identity.changed(starts, replace(BOOT, mounts=("bind /root -> /data rw",))) == ["mounts"]
 
 
 def test_values_of_the_environment_are_never_told() -> None:

@@ -251,6 +251,20 @@ def test_findings_of_one_lineage_are_bounded_and_none_is_lost() -> None:
     assert any("had to wait" in r.text for f in later for r in f.verdict.reasons)
 
 
+def test_a_program_that_a_new_image_does_not_have_is_said_while_it_is_learned() -> None:
+    """Who brings one in the first minutes is part of what is normal; it leaves a trace."""
+    lineage, watch = Lineage("web", 4, 5.0), Watch(Core())
+    watch.run([lineage], 20)
+    sighted(watch, lineage, Program("/tmp/x", in_image=False))
+    assert watch.worst() is Level.WATCH
+    watch.run([lineage], 900)
+    before = len(watch.findings)
+
+    sighted(watch, lineage, Program("/tmp/x", in_image=False))
+
+    assert not [one for one in watch.findings[before:] if one.verdict.level.rank > 1]
+
+
 def test_a_condemned_container_teaches_nothing() -> None:
     """Otherwise a patient attacker becomes normal, one small step at a time."""
     lineage, watch = known()

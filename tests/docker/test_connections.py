@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from docker.models.networks import Network
 from pyroute2 import netns
 
 from infra.demo.remote import RemoteHosts
@@ -167,3 +169,39 @@ def test_a_connection_that_nobody_answers_says_so(
         "the unanswered connection",
     )
     assert not told[0].answered
+
+
+@pytest.fixture
+def network(docker_engine: TestEngine, image: str) -> Network:
+    """One that is there before the collector is, and stays up: somebody else uses it."""
+    made = docker_engine.network("cut")
+    docker_engine.run(image, network=made.name)
+    return made
+
+
+def test_probes_of_what_was_cut_off_are_not_the_hosts_doing(
+    docker_engine: TestEngine, image: str, remote: RemoteHosts, network: Network,
+    collecting: Collecting,
+) -> None:  # fmt: skip  # one signature
+    """An isolation is verified from the host. Told as somebody new that it talks to, our own
+    probe would call the host suspect.
+    """
+    container = docker_engine.run(image, serving(8080), network=network.name)
+    address = container.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"]
+    collecting.until(lambda: collecting.of(container.id, Listen), "the open port")
+    network.disconnect(container)
+    collecting.until(
+        lambda: not collecting.entries[str(container.id)].addresses, "that it was cut off"
+    )
+
+    with contextlib.suppress(OSError):
+        socket.create_connection((address, 8080), timeout=1.0).close()
+    unanswered = collecting.sequences[-1] + 2  # is told a look later
+    collecting.until(lambda: collecting.sequences[-1] >= unanswered, "the looks after it")
+    socket.create_connection((remote.address(9), 444), timeout=10).close()
+
+    def called() -> set[str]:
+        return {one.peer for one in collecting.of(collecting.source._subject, Connection)}
+
+    collecting.until(lambda: remote.address(9) in called(), "that the host called somebody else")
+    assert address not in called()

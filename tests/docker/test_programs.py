@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from models.records.facts import (
     Program,
 )
 from producers.sources.docker.identity import Known
-from producers.sources.docker.programs import RUNTIME_NS, STRANGER_NS, Programs
+from producers.sources.docker.programs import ENGINE, RUNTIME_NS, STRANGER_NS, Programs
 from producers.sources.docker.watch import running
 from tests.docker.collecting import Collecting, seen, sh
 from tests.fixtures_docker import TestEngine
@@ -130,7 +131,7 @@ def test_the_programs_of_another_engine_are_the_hosts(
 def test_the_runtime_on_its_way_into_a_container_is_none_of_its_programs(
     docker_engine: TestEngine, image: str, collecting: Collecting
 ) -> None:
-    """``runc`` stands a tenth of a second in the container's cgroup before it becomes what
+    """``runc`` stands twenty milliseconds in the container's cgroup before it becomes what
     was asked for; taken for a dropped program it would prove a compromise.
     """
     container = docker_engine.run(image)
@@ -152,6 +153,49 @@ def test_the_runtime_on_its_way_into_a_container_is_none_of_its_programs(
 
     assert {path for its, path in told if its} == {"/bin/busybox"}
     assert (False, "/") not in told
+
+
+def test_a_first_process_was_started_by_nobody_also_before_the_engine_says_so(
+    docker_engine: TestEngine, image: str, collecting: Collecting
+) -> None:
+    """A container that was restarted has another first process; looked at a moment before the
+    engine tells its number, it would have come from outside.
+    """
+    container = docker_engine.run(image)
+    known = known_to(collecting, container)
+    earlier = replace(known, pid=known.pid + 1)
+
+    looked = Programs(Path("/"), "host/here", 0).look(time.time_ns(), {known.subject: earlier})
+    parents = {one.pid: one.parent for whose, one in looked if whose == known.subject}
+
+    assert parents[known.pid] == ""
+
+
+def test_what_the_engine_starts_on_the_host_for_a_container_is_no_news(
+    docker_engine: TestEngine, image: str
+) -> None:
+    """Seen now and then for the first time, it would call the host suspect at each deploy."""
+    ended, told, seen = threading.Event(), set(), set()
+
+    def come_and_go() -> None:
+        for _ in range(3):
+            docker_engine.run(image).remove(force=True)
+        ended.set()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    while not ended.is_set():
+        first = Programs(Path("/"), "host/here", 0)
+        told |= {(one.executable, one.parent) for _, one in first.look(time.time_ns(), {})}
+        seen |= {one.executable.rpartition("/")[2] for one in first._processes.values()}
+    thread.join()
+
+    assert {"runc", "dockerd"} <= seen
+    assert not [
+        (program, parent) for program, parent in told
+        if {program.rpartition("/")[2], parent.rpartition("/")[2]} <= ENGINE
+    ]  # fmt: skip  # a condition a line
+    assert any(program.endswith("dockerd") for program, _ in told), "who started it is told"
 
 
 @pytest.mark.parametrize("started", ["from outside", "by its own"])

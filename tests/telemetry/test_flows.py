@@ -9,7 +9,7 @@ import pytest
 
 from models.records.facts import Connection, Direction
 from producers.sources.docker.conntrack import Entry, entries_of
-from producers.sources.docker.flows import MOST_TOLD, Flows
+from producers.sources.docker.flows import MOST_TOLD, NOBODY, Flows
 
 TCP = """\
 ipv4     2 tcp      6 119 TIME_WAIT src=10.7.0.2 dst=10.7.0.2 sport=43182 dport=8080 packets=5 \
@@ -71,7 +71,9 @@ def test_what_the_host_says_to_itself_is_not_read_but_a_published_port_is() -> N
 
 
 CALL = Entry("tcp", "10.0.0.2", 4000, "8.8.8.8", 443, "8.8.8.8", 443, True, 100, 2, 50, 1)
-OWNERS = {"10.0.0.2": "client", "10.0.0.3": "server"}
+OWNERS = {
+    "10.0.0.1": "host", "10.0.0.2": "client", "10.0.0.3": "server", "10.0.0.4": NOBODY,
+}  # fmt: skip  # a table
 
 
 def told(flows: Flows, *entries: Entry) -> dict[str, list[Connection]]:
@@ -81,7 +83,7 @@ def told(flows: Flows, *entries: Entry) -> dict[str, list[Connection]]:
 
 def started(*entries: Entry) -> Flows:
     """After its first look, which only remembers."""
-    flows = Flows()
+    flows = Flows("host")
     assert told(flows, *entries) == {}
     return flows
 
@@ -153,3 +155,21 @@ def test_a_scan_is_told_by_its_largest_and_by_its_number() -> None:
     assert (len(lines), left_out) == (MOST_TOLD, 1_000 - MOST_TOLD)
     assert min(one.sent_bytes for one in lines) == 1_000 - MOST_TOLD
     assert (traffic.opened, traffic.peers) == (1_000, 1_000)
+
+
+def test_what_a_host_says_to_its_own_containers_is_told_of_them_alone() -> None:
+    """Proxies and probes call each new container at a new address, our own probe one that was
+    just cut off: nobody new was talked to.
+    """
+    flows = started()
+    inside = Entry("tcp", "10.0.0.1", 4000, "10.0.0.3", 80, "10.0.0.3", 80, True, 9, 1, 9, 1)
+    cut_off = replace(inside, destination="10.0.0.4", answerer="10.0.0.4")
+    outside = replace(inside, destination="8.8.8.8", answerer="8.8.8.8")
+
+    found = told(flows, inside, cut_off, outside)
+
+    assert [(one.direction, one.peer) for one in found["server"]] == [
+        (Direction.INGRESS, "10.0.0.1")
+    ]
+    assert [(one.direction, one.peer) for one in found["host"]] == [(Direction.EGRESS, "8.8.8.8")]
+    assert found.keys() == {"server", "host"}

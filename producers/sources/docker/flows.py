@@ -18,6 +18,9 @@ from producers.sources.docker.conntrack import Entry
 MOST_TOLD: Final = 256
 """Connections of one container and look that are told one by one, the largest first."""
 
+NOBODY: Final = ""
+"""Owns an address of this host that was a container's a moment ago."""
+
 Key = tuple[str, str, int, str, int, str, int]
 Peer = tuple[Direction, str, int, str]
 
@@ -86,16 +89,17 @@ class Traffic:
 class Flows:
     """Remembers every connection's counters from one look to the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self._host = host
         self._before: dict[Key, Entry] | None = None
         self._waiting: dict[Key, None] = {}
 
     def look(self, entries: Iterable[Entry], owners: Mapping[str, str]) -> dict[str, Traffic]:
         """What each subject sent and received since the last look, by subject.
 
-        ``owners`` says whose an address is. The first look only remembers: how much of what
-        it finds is new nobody knows. A new connection without an answer waits one look, since
-        its answer may be on its way.
+        ``owners`` says whose an address is: a container's, the host's, or :data:`NOBODY`'s. The
+        first look only remembers: how much of what it finds is new nobody knows. A new
+        connection without an answer waits one look, since its answer may be on its way.
         """
         known, self._before = self._before, {}
         waited, self._waiting = self._waiting, {}
@@ -115,8 +119,31 @@ class Flows:
                 continue
             self._before[key] = one
             if before is None or _moved(one, before):
-                _share(traffic, one, before, owners)
+                self._share(traffic, one, before, owners)
         return traffic
+
+    def _share(
+        self, traffic: dict[str, Traffic], one: Entry, before: Entry | None,
+        owners: Mapping[str, str],
+    ) -> None:  # fmt: skip  # three lines
+        """A connection between two containers is one's egress and the other's ingress. The peer
+        of egress is who really answers, not the address that was asked for. What the host says
+        to its own containers leaves nothing, and is told of them alone: proxies and probes do
+        so, our own too that looks whether an isolation holds.
+        """
+        opener, answerer = owners.get(one.source), owners.get(one.answerer)
+        if opener == answerer:
+            return  # talks to itself: nothing leaves
+        if opener == self._host and answerer is not None:
+            opener = None
+        for subject, direction, peer in (
+            (opener, Direction.EGRESS, one.answerer),
+            (answerer, Direction.INGRESS, one.source),
+        ):
+            if subject is not None and subject != NOBODY:
+                sums = traffic.setdefault(subject, Traffic()).sums
+                at = (direction, peer, one.answerer_port, one.protocol)
+                sums.setdefault(at, Sum()).add(one, before, direction)
 
 
 def _restarted(one: Entry, before: Entry) -> bool:
@@ -128,22 +155,3 @@ def _moved(one: Entry, before: Entry) -> bool:
     return (
         one.sent_packets != before.sent_packets or one.received_packets != before.received_packets
     )
-
-
-def _share(
-    traffic: dict[str, Traffic], one: Entry, before: Entry | None, owners: Mapping[str, str]
-) -> None:
-    """A connection between two containers is one's egress and the other's ingress. The peer
-    of egress is who really answers, not the address that was asked for.
-    """
-    opener, answerer = owners.get(one.source), owners.get(one.answerer)
-    if opener == answerer:
-        return  # talks to itself: nothing leaves
-    for subject, direction, peer in (
-        (opener, Direction.EGRESS, one.answerer),
-        (answerer, Direction.INGRESS, one.source),
-    ):
-        if subject is not None:
-            sums = traffic.setdefault(subject, Traffic()).sums
-            at = (direction, peer, one.answerer_port, one.protocol)
-            sums.setdefault(at, Sum()).add(one, before, direction)

@@ -16,6 +16,7 @@ from models.records.inventory import InventoryEntry, State
 from producers.sources.docker.secrecy import Secrecy, printable
 
 ROLE_LABELS: Final = ("plimsoll.role", "com.docker.compose.service")
+ONE_OFF_LABEL: Final = "com.docker.compose.oneoff"
 REPLACES_LABEL: Final = "plimsoll.replaces"
 _ANONYMOUS: Final = re.compile(r"[0-9a-f]{64}")
 _STATES: Final = {"running": State.RUNNING, "restarting": State.RUNNING, "paused": State.PAUSED}
@@ -149,9 +150,17 @@ def _entry(inspected: Mapping[str, Any], digests: Iterable[str], here: Here, sec
 
 
 def _role(labels: Mapping[str, str]) -> str:
+    """What its image is used as. A command that ``docker compose run`` starts once is another
+    use than the service whose name it bears: as that one's it would have changed at boot.
+
+    >>> _role({"com.docker.compose.service": "web", "com.docker.compose.oneoff": "True"})
+    'web (one-off)'
+    """
     for label in ROLE_LABELS:
-        if labels.get(label):
-            return printable(labels[label], 512)
+        if role := labels.get(label):
+            service = label != ROLE_LABELS[0]
+            one_off = service and labels.get(ONE_OFF_LABEL, "").lower() == "true"
+            return printable(f"{role} (one-off)" if one_off else role, 512)
     return ""
 
 

@@ -26,6 +26,13 @@ HOST_EVERY: Final = 10
 """The host's own long-lived processes are looked at again every so many looks."""
 OUTSIDE: Final = "(outside)"
 """The parent of what was started from outside of the container: by ``docker exec``."""
+ENGINE: Final = frozenset({
+    "dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v1",
+    "containerd-shim-runc-v2", "runc", "crun", "docker-proxy", "docker-init",
+})  # fmt: skip  # a list
+_HELPERS: Final = frozenset(
+    {"xtables-nft-multi", "xtables-legacy-multi", "iptables", "ip6tables", "ip", "kmod"}
+)
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _DELETED: Final = " (deleted)"
 STRANGER_NS: Final = 10 * 10**9
@@ -98,9 +105,8 @@ class Programs:
     def _look_at(
         self, pid: int, process: Process, known: Mapping[str, Known], now_ns: int
     ) -> Iterator[tuple[str, Program]]:
-        try:
-            executable = os.readlink(f"{self._proc}/{pid}/exe")  # noqa: PTH115  # the fastest
-        except OSError:
+        executable = self._executable(pid)
+        if not executable:
             self._unreadable(pid, process)
             return
         if executable == process.executable:
@@ -136,6 +142,8 @@ class Programs:
         if not nameless and "runc" not in executable:
             return False
         name = self._status(pid, "Name")
+        if self._executable(pid) not in ("", executable):
+            return True  # it has become its program meanwhile, and is told at the next look
         container = known.get(subject := self._subject(pid, known))
         if container is None:
             return name.startswith("runc" if nameless else "runc:[")
@@ -145,6 +153,8 @@ class Programs:
         self, pid: int, process: Process, container: Known | None
     ) -> Iterator[tuple[str, Program]]:
         parent = self._parent(pid, process.subject, container)
+        if container is None and _at_work(process.executable, parent):
+            return
         in_image = self._in_image(pid, process.executable, container) if container else None
         told = self._told.setdefault(process.subject, set())
         key = (process.executable, parent, in_image)
@@ -176,14 +186,27 @@ class Programs:
         return next((one for one in found if one in known), "" if found and wait else self._host)
 
     def _parent(self, pid: int, subject: str, container: Known | None) -> str:
-        """The executable of what started it; empty for a container's first process."""
-        if container is not None and pid == container.pid:
-            return ""
+        """The executable of what started it; empty for a container's first process, which is
+        number 1 to those inside. The engine tells its number too, a moment later.
+        """
+        if container is not None:
+            numbers = self._status(pid, "NSpid").split()
+            if pid == container.pid or numbers[1:2] == ["1"]:
+                return ""
         number = self._status(pid, "PPid")
         parent = self._processes.get(int(number)) if number.isdigit() else None
         if parent is None or parent.subject != subject:
             return OUTSIDE if container is not None else ""
+        if not parent.executable:  # as new as its child, and not looked at yet
+            return self._executable(int(number))
         return parent.executable if parent.executable != _KERNEL else ""
+
+    def _executable(self, pid: int) -> str:
+        """Empty where it can't be told, as of kernel threads."""
+        try:
+            return os.readlink(f"{self._proc}/{pid}/exe")  # noqa: PTH115  # the fastest
+        except OSError:
+            return ""
 
     def _user(self, pid: int) -> str:
         uid = self._status(pid, "Uid").split("\t")[0]
@@ -259,6 +282,16 @@ class Programs:
             return sha256_of(path, follow=True)
         except OSError:
             return ""
+
+
+def _at_work(executable: str, parent: str) -> bool:
+    """Whether it is what the engine starts on the host for each container that comes and goes:
+    so briefly that a look meets one now and then, and hardly while the host is learned.
+    """
+    folder, _, name = executable.rpartition("/")
+    _, _, starter = parent.rpartition("/")
+    ours = name in ENGINE or name in _HELPERS
+    return ours and folder.startswith("/usr/") and starter in ENGINE
 
 
 def sha256_of(path: str, *, follow: bool = False, folder: int | None = None) -> str:

@@ -23,7 +23,7 @@ from producers.sources.docker.cgroups import Cgroups
 from producers.sources.docker.cgroups import Files as CgroupFiles
 from producers.sources.docker.events import OwnActs
 from producers.sources.docker.files import Files
-from producers.sources.docker.flows import Flows, Traffic
+from producers.sources.docker.flows import NOBODY, Flows, Traffic
 from producers.sources.docker.host import Host, machine_id
 from producers.sources.docker.identity import Here, Known
 from producers.sources.docker.interfaces import NetworkFile
@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # values alone are kept of them (models/part.py)
     from producers.settings import Settings
 
 FIRST_ANSWER_S: Final = 10.0
+LEFT_NS: Final = 180 * 10**9
+"""So long the kernel may remember who called a container that has left its network."""
 ENTRIES_A_LOOK: Final = 5_000
 """A table of connections with more entries is looked at less often in proportion."""
 
@@ -102,7 +104,9 @@ class DockerSource:
         self._host_before: Reading | None = None
         self._host_refresh = Every(REFRESH_NS)
         self._connections = self._connection_table()
-        self._flows, self._flows_wait = Flows(), 0
+        self._flows, self._flows_wait = Flows(self._subject), 0
+        self._owned: set[str] = set()  # addresses, at the last look
+        self._left: dict[str, int] = {}  # and those that nobody has any more, since when
         self._flows_spent = self._flows_due = 1  # sample periods that a look covers
         self._programs = Programs(root, self._subject, told.hash_most_bytes)
         self._listens = Listens(root, told.files_interval_s, REFRESH_NS)
@@ -143,7 +147,7 @@ class DockerSource:
         self._observations.extend(self._watch.news())  # before those whom it is about
         known = self._watch.containers()
         alive = running(known)
-        traffic = self._look_at_flows(known)
+        traffic = self._look_at_flows(known, now_ns)
         self._observe(now_ns, alive)
         self._sample(now_ns, alive, traffic)
         self._frame_ns = self._frame_ns or now_ns
@@ -165,7 +169,7 @@ class DockerSource:
 
     # ---- one look --------------------------------------------------------------------------
 
-    def _look_at_flows(self, known: dict[str, Known]) -> dict[str, Traffic] | None:
+    def _look_at_flows(self, known: dict[str, Known], now_ns: int) -> dict[str, Traffic] | None:
         """None where flows can't be seen, or are not due: nothing is known then, not 0."""
         if self._connections is None:
             return None
@@ -180,15 +184,21 @@ class DockerSource:
             return None
         self._flows_spent, self._flows_wait = self._flows_due, len(entries) // ENTRIES_A_LOOK
         self._flows_due = self._flows_wait + 1
-        return self._flows.look(entries, self._owners(known))
+        return self._flows.look(entries, self._owners(known, now_ns))
 
-    def _owners(self, known: dict[str, Known]) -> dict[str, str]:
-        """Whose an address is. What shares another's network speaks as that one."""
+    def _owners(self, known: dict[str, Known], now_ns: int) -> dict[str, str]:
+        """Whose an address is, and was lately. What shares another's network speaks as that one."""
         owners = dict.fromkeys(self._host_addresses(), self._subject)
         for subject, container in running(known).items():
             if not container.shares:
                 owners.update(dict.fromkeys(container.entry.addresses, subject))
-        return owners
+        self._left |= dict.fromkeys(self._owned - owners.keys(), now_ns)
+        self._owned = set(owners)
+        self._left = {
+            address: since_ns for address, since_ns in self._left.items()
+            if address not in owners and 0 <= now_ns - since_ns < LEFT_NS
+        }  # fmt: skip  # a condition a line
+        return owners | dict.fromkeys(self._left, NOBODY)
 
     def _host_addresses(self) -> Iterable[str]:
         return self._host_entry().addresses
