@@ -56,7 +56,8 @@ class Troupe:
         self.run = run
         self._client, self._remote = client, remote
         self._directory = directory
-        self._marks = {LABEL: run}
+        self.marks = {LABEL: run}
+        self.network = f"plimsoll-{run}"
         self._actors: dict[tuple[str, int], Actor] = {}
         self._open = ExitStack()
 
@@ -64,13 +65,11 @@ class Troupe:
         with ExitStack() as undo:
             undo.callback(self._remove_all)  # what is there by then, however far we came
             for service in SERVICES:
-                whole(partial(self._build, service))
-            network = whole(self._connected)
+                whole(partial(self.build, service))
+            whole(self._connect)
             for service in (CALLED, *(one for one in SERVICES if one != CALLED)):
                 for number in range(1, SIBLINGS + 1):
-                    self._actors[service, number] = whole(
-                        partial(self._start, service, number, network)
-                    )
+                    whole(partial(self.start, service, number))
             self._open = undo.pop_all()
         return self
 
@@ -100,34 +99,44 @@ class Troupe:
 
     # ---- making and removing ----------------------------------------------------------------
 
-    def _build(self, service: str) -> None:
-        tag = f"{repository(self.run, service)}:1"
-        files = {"/life.sh": _LIFE.read_bytes(), "/service": service.encode()}
-        build(self._client, tag, command=_COMMAND, files=files, labels=self._marks)
+    def build(self, service: str, version: int = 1) -> None:
+        """A service's image; versions differ in a file that says which it is."""
+        files = {"/life.sh": _LIFE.read_bytes(), "/service": f"{service} {version}".encode()}
+        build(self._client, self._tag(service, version), command=_COMMAND, files=files,
+              labels=self.marks)  # fmt: skip  # two lines
 
-    def _connected(self) -> str:
-        name = f"plimsoll-{self.run}"
-        self._client.networks.create(name, driver="bridge", labels=self._marks)
-        return name
-
-    def _start(self, service: str, number: int, network: str) -> Actor:
-        name = f"{service}-{number}-{self.run}"
+    def start(self, service: str, number: int, version: int = 1, **options: Any) -> Actor:
+        """One more container; ``options`` are the Docker SDK's."""
+        name = self.name(service, number)
         stage = self._directory / name
-        stage.mkdir(parents=True)
+        stage.mkdir(parents=True, exist_ok=True)
         direction = stage / "direction"
         self._write(direction, service, number, "calm", 0)
         container = self._client.containers.run(
-            f"{repository(self.run, service)}:1", detach=True, name=name, network=network,
-            labels=self._marks, mem_limit=MEMORY_BYTES,
-            volumes={str(stage): {"bind": "/stage", "mode": "ro"}},
+            self._tag(service, version), detach=True, name=name, network=self.network,
+            labels=self.marks, mem_limit=MEMORY_BYTES,
+            volumes={str(stage): {"bind": "/stage", "mode": "ro"}}, **options,
         )  # fmt: skip  # one call, one thought
         container.reload()
-        address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
-        return Actor(service, number, name, str(container.id), address, direction)
+        address = container.attrs["NetworkSettings"]["Networks"][self.network]["IPAddress"]
+        actor = Actor(service, number, name, str(container.id), address, direction)
+        self._actors[service, number] = actor
+        return actor
+
+    def name(self, service: str, number: int) -> str:
+        """The container's, whichever it is by now."""
+        return f"{service}-{number}-{self.run}"
+
+    def _tag(self, service: str, version: int) -> str:
+        return f"{repository(self.run, service)}:{version}"
+
+    def _connect(self) -> None:
+        self._client.networks.create(self.network, driver="bridge", labels=self.marks)
 
     def _write(self, direction: Path, service: str, number: int, word: str, given_s: int) -> None:
         """``given_s``: seconds since 1970; who was born later passes the direction over."""
-        address = "" if service == CALLED else self._actors[CALLED, number].address
+        asked = self._actors.get((CALLED, (number - 1) % SIBLINGS + 1))
+        address = "" if service == CALLED or asked is None else asked.address
         lines = {
             "PARTNER": self._remote.address(PARTNER), "STRANGER": self._remote.address(STRANGER),
             "COLLEAGUE": address, "DO": word, "GIVEN": str(given_s),

@@ -80,6 +80,11 @@ class Telling:
         self.view.stage(f"model {manifest.uid}: an isolation forest of {manifest.rows} samples")
         self._while(lambda: time.time_ns() < active_from_ns)
 
+    def live(self, seconds: float) -> None:
+        """Life goes on for so long."""
+        until_s = time.monotonic() + seconds
+        self._while(lambda: time.monotonic() < until_s)
+
     def tell(self, stories: Iterable[Story]) -> None:
         """Each story at its time; then watch until all are over, or answered."""
         due = sorted(stories, key=lambda story: story.starts_s)
