@@ -20,7 +20,7 @@ ASPECTS: Final = (
     "command", "entrypoint", "capabilities_added", "capabilities_dropped", "privileged", "user",
     "read_only_root", "network_mode", "pid_mode", "security_options", "devices",
 )  # fmt: skip  # a list
-MOUNTS: Final = "mounts"
+MOUNTS: Final = "mount points"
 SOURCES: Final = "mount sources"
 _HOSTS_OWN: Final = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys",
@@ -83,11 +83,18 @@ def changed(starts: Starts, boot: BootIdentity) -> list[str]:
     found = [
         aspect
         for aspect, digest in digests(boot).items()
-        if digest not in starts.get(aspect, ()) and not _varies(aspect, starts)
+        if digest not in _usual(aspect, digest, starts) and not _varies(aspect, starts)
     ]
     if MOUNTS in found and SOURCES in found:
         found.remove(SOURCES)  # a new mount comes from somewhere, too
     return found
+
+
+def _usual(aspect: str, digest: str, starts: Starts) -> tuple[str, ...]:
+    """What was seen of an aspect. Of one that the release before did not look at nothing is
+    known, so that anything is usual; a new name in the environment is new all the same.
+    """
+    return starts.get(aspect, () if aspect.startswith(_ENVIRONMENT) else (digest,))
 
 
 def _varies(aspect: str, starts: Starts) -> bool:

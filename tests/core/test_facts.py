@@ -140,12 +140,12 @@ def test_a_value_that_differs_between_siblings_says_nothing() -> None:
     ("mounts", "aspects", "grade"),
     [
         (("bind /srv/3 -> /data rw",), ["mount sources"], STRONG),
-        (("bind /srv/1 -> /data ro",), ["mounts"], PROOF),
-        (("bind /srv/1 -> /data rw", "bind /srv/2 -> /more ro"), ["mounts"], PROOF),
-        (("bind / -> /data rw",), ["mounts"], PROOF),
-        (("bind /etc/cron.d -> /data rw",), ["mounts"], PROOF),
-        (("bind /run/docker.sock -> /data rw",), ["mounts"], PROOF),
-        (("/:/host:rw",), ["mounts"], PROOF),
+        (("bind /srv/1 -> /data ro",), ["mount points"], PROOF),
+        (("bind /srv/1 -> /data rw", "bind /srv/2 -> /more ro"), ["mount points"], PROOF),
+        (("bind / -> /data rw",), ["mount points"], PROOF),
+        (("bind /etc/cron.d -> /data rw",), ["mount points"], PROOF),
+        (("bind /run/docker.sock -> /data rw",), ["mount points"], PROOF),
+        (("/:/host:rw",), ["mount points"], PROOF),
     ],
 )
 def test_where_a_mount_comes_from_may_change_unless_it_is_the_host(
@@ -167,7 +167,19 @@ def test_a_source_that_differs_between_replicas_says_nothing() -> None:
 
     fifth = replace(BOOT, mounts=("volume shard-5 -> /data rw",))
     assert identity.changed(starts, fifth) == []
-    assert identity.changed(starts, replace(BOOT, mounts=("bind /root -> /data rw",))) == ["mounts"]
+    assert identity.changed(starts, replace(BOOT, mounts=("bind /root -> /data rw",))) == [
+        "mount points"
+    ]
+
+
+def test_an_aspect_that_the_release_before_did_not_know_is_no_change() -> None:
+    """An upgrade must not call all that start after it compromised."""
+    starts = {aspect: seen for aspect, seen in identity.digests(BOOT).items() if aspect != "user"}
+    known: identity.Starts = {aspect: (digest,) for aspect, digest in starts.items()}
+
+    assert identity.changed(known, replace(BOOT, user="root")) == []
+    identity.learn(known, BOOT)
+    assert identity.changed(known, replace(BOOT, user="root")) == ["user"]
 
 
 def test_values_of_the_environment_are_never_told() -> None:
