@@ -171,6 +171,9 @@ def main() -> int:
     console = Console(stderr=True)
     began_s = time.monotonic()
     work_to_do = list(shares(given.count, sequences, given.seed, given.only))
+    if not work_to_do:
+        names = {one.name for one in TARGETS} | {one.name for one in LINES} | {"sequences"}
+        said.error(f"nothing begins with {given.only!r}: {', '.join(sorted(names))}")
     rows, stopped = run(work_to_do, given.jobs, console)
     seconds = time.monotonic() - began_s
     if given.json:

@@ -276,3 +276,23 @@ def test_a_run_that_is_stopped_tells_what_it_has_done() -> None:
     body = json.loads(told)
     assert (running.returncode, body["stopped"], body["failures"]) == (130, True, 0)
     assert body["inputs"] < 400_000
+
+
+def test_a_failure_in_a_long_input_is_made_small() -> None:
+    """It went on for ever, and nobody learned of the failure."""
+
+    def fails(data: bytes) -> None:
+        if b"!" in data:
+            raise RuntimeError
+
+    target = Target("long", fails, lambda: (), ())
+
+    assert work._smaller(target, b"." * 5_000 + b"!" + b"." * 3_000, RuntimeError) == b"!"
+
+
+def test_a_name_that_nothing_has_is_an_error() -> None:
+    """Nothing fed is nothing found."""
+    call = (sys.executable, "-m", "tests.fuzz", "--count", "60", "--only", "command-time")
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "command/time" in done.stderr

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from tests.fuzz.hostile import hostile
 Kind = Literal["drawn", "guided", "line", "sequence"]
 AT_ONCE: Final = 40
 """Hostile messages among the neighbours of a line."""
+SMALLER_S: Final = 30.0
+"""For so long a failure is made smaller."""
 PATIENCE_S: Final = 120
 """Longer than this a share of a few hundred inputs takes only where one of them hangs."""
 
@@ -128,25 +131,29 @@ def _drawn(share: Share, done: Done) -> None:
 
 
 def _smaller(target: targets.Target, data: bytes, kind: type[Exception]) -> bytes:
-    """The input without what the failure does not need: halves, then quarters …"""
+    """The input without what the failure does not need: halves, then quarters … For so long as
+    a person would wait.
+    """
+    until_s = time.monotonic() + SMALLER_S
 
     def fails(one: bytes) -> bool:
         try:
-            fed(target, one)
+            with in_time():
+                fed(target, one)
         except Exception as problem:  # noqa: BLE001  # as above
             return type(problem) is kind
         return False
 
-    step = max(len(data) // 2, 1)
-    while step and len(data) > 1 and kind is not Hangs:
+    step = max(len(data) // 2, 1) if kind is not Hangs else 0
+    while step and len(data) > 1:
         at = 0
-        while at < len(data):
+        while at < len(data) and time.monotonic() < until_s:
             fewer = data[:at] + data[at + step :]
             if fails(fewer):
                 data = fewer
             else:
                 at += step
-        step //= 2 if len(data) < 2_000 or step > 64 else step  # long ones: good enough
+        step //= 2
     return data
 
 
