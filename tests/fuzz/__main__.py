@@ -78,8 +78,6 @@ def run(work_to_do: list[Share], jobs: int, console: Console) -> tuple[dict[str,
     rows: dict[str, Row] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TextColumn("failed {task.fields[failed]}"), TimeRemainingColumn())  # fmt: skip
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also behind nohup
     with (
         Progress(*columns, console=console) as bar,
         ProcessPoolExecutor(jobs, initializer=_left_alone) as pool,
@@ -174,6 +172,8 @@ def main() -> int:
     if not work_to_do:
         names = {one.name for one in TARGETS} | {one.name for one in LINES} | {"sequences"}
         said.error(f"nothing begins with {given.only!r}: {', '.join(sorted(names))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also behind nohup
     rows, stopped = run(work_to_do, given.jobs, console)
     seconds = time.monotonic() - began_s
     if given.json:

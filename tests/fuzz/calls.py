@@ -124,7 +124,7 @@ def _split(call: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def called(data: bytes) -> None:
     """Raises: what a call should never end in."""
     arguments, file = _call(data)
-    home = Path(_FOLDER.name)
+    home = Path(_FOLDER.name) / str(os.getpid())  # the processes that share the work were forked
     shutil.rmtree(home, ignore_errors=True)
     (home / _DEEP).mkdir(parents=True)
     kept = [_kept(home, one) for one in arguments]

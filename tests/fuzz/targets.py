@@ -190,11 +190,18 @@ def _text(read: Callable[[str], object]) -> Callable[[bytes], None]:
 _FOLDER: Final = tempfile.TemporaryDirectory(prefix="plimsoll-fuzz-")
 
 
+def _folder() -> Path:
+    """This process's own: those that share the work were forked after it was made."""
+    own = Path(_FOLDER.name) / str(os.getpid())
+    own.mkdir(exist_ok=True)
+    return own
+
+
 def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], None]:
     """Write the bytes to a file of that name, and read it."""
 
     def feed(data: bytes) -> None:
-        path = Path(_FOLDER.name) / name
+        path = _folder() / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o600)
@@ -366,7 +373,7 @@ def _known(data: bytes) -> None:
 def _event(data: bytes) -> None:
     event = orjson.loads(data)
     told = events.observation_of(event, None, SECRECY)
-    events.OwnActs(Path(_FOLDER.name)).cover(event)
+    events.OwnActs(_folder()).cover(event)
     encode(told) if told is not None else None
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 import structlog
 import typer
+from rich.console import Console
 
 from models.pipeline import judge as judged_really
 from models.settings import Kafka
@@ -23,7 +24,7 @@ from producers.sources import names as sources
 from streams import cli
 from streams.agents import judge as agent
 from tests.fuzz import calls, targets, work
-from tests.fuzz.__main__ import GUIDED, shares
+from tests.fuzz.__main__ import GUIDED, run, shares
 from tests.fuzz.lines import LINES
 from tests.fuzz.sites import PACKAGES, ROOT, sites
 from tests.fuzz.targets import BY_NAME, TARGETS, Target
@@ -296,3 +297,13 @@ def test_a_name_that_nothing_has_is_an_error() -> None:
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "command/time" in done.stderr
+
+
+def test_processes_that_share_the_work_are_out_of_each_others_way() -> None:
+    """Forked from one, they wrote to one folder, and what one removed failed the other."""
+    shared = [Share("drawn", "command/call", 0, start, 60) for start in (0, 60)]
+
+    rows, stopped = run(shared, 2, Console(quiet=True))
+
+    assert not stopped
+    assert [(row.inputs, row.failures) for row in rows.values()] == [(120, [])]
