@@ -68,8 +68,13 @@ def docs(
     page = "\n".join(_page())
     if out is None:
         typer.echo(page)
-    else:
+        return
+    try:
         out.write_text(page + "\n")
+    except OSError as problem:
+        raise ConfigurationError(
+            f"--out {out}: {problem.strerror}; nothing was written"
+        ) from problem
 
 
 def settings_classes() -> tuple[type[BaseSettings], ...]:
