@@ -62,7 +62,11 @@ def _mounted(mounts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_the_hosts(source: str) -> bool:
-    return source == "/" or f"{source}/".startswith(tuple(f"{path}/" for path in _HOSTS_OWN))
+    """Whether it lies in what is the host's own, or holds some of it, as ``/`` and ``/var`` do."""
+    mounted = f"{source.rstrip('/')}/"
+    return any(
+        mounted.startswith(f"{path}/") or f"{path}/".startswith(mounted) for path in _HOSTS_OWN
+    )
 
 
 def _digest(value: object) -> str:

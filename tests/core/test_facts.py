@@ -144,6 +144,8 @@ def test_a_value_that_differs_between_siblings_says_nothing() -> None:
         (("bind /srv/1 -> /data rw", "bind /srv/2 -> /more ro"), ["mount points"], PROOF),
         (("bind / -> /data rw",), ["mount points"], PROOF),
         (("bind /etc/cron.d -> /data rw",), ["mount points"], PROOF),
+        (("bind /var -> /data rw",), ["mount points"], PROOF),
+        (("bind /variety -> /data rw",), ["mount sources"], STRONG),
         (("bind /run/docker.sock -> /data rw",), ["mount points"], PROOF),
         (("/:/host:rw",), ["mount points"], PROOF),
     ],
