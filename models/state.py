@@ -124,7 +124,7 @@ def _narrow(array: Any) -> Any:
     """In half the room where nothing is lost by it."""
     if array.dtype != np.float64:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is one
         single = array.astype(np.float32)
     return single if np.array_equal(single, array, equal_nan=True) else array
 
