@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -237,6 +239,39 @@ def test_a_program_that_replaces_itself_is_told_under_its_new_name(
         lambda: [o for o in collecting.of(container.id, Program) if o.executable == "/tmp/busybox"],
         "what it became",
     )
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_program_that_ends_while_it_is_looked_at_is_not_told_of_the_host(
+    docker_engine: TestEngine, image: str, collecting: Collecting, dropped: bool
+) -> None:
+    """The kernel counts who has ended among the host's, and forgets who started it. A proof is
+    told all the same.
+    """
+    path = "/tmp/x/busybox" if dropped else "/bin/busybox"
+    life = f"mkdir /tmp/x; cp /bin/busybox /tmp/x; {path} sleep 1000; sleep 1000"
+    container = docker_engine.run(image, ["/bin/sh", "-c", life])
+    known = known_to(collecting, container)
+
+    def brief() -> int | None:
+        rows = container.top()["Processes"]
+        return next((int(row[1]) for row in rows if row[-1] == f"{path} sleep 1000"), None)
+
+    victim, ends = collecting.until(brief, "the program"), [0]
+
+    class Late(Programs):
+        def _parent(self, pid: int, subject: str, container: Known | None) -> str:
+            while pid == victim and self._executable(pid):
+                ends[0] += 1
+                os.kill(pid, signal.SIGKILL)
+                time.sleep(0.01)  # the kernel's to end it
+            return super()._parent(pid, subject, container)
+
+    looked = Late(Path("/"), "host/here", 0).look(time.time_ns(), {known.subject: known})
+    told = [(whose, one.in_image) for whose, one in looked if one.pid == victim]
+
+    assert ends[0]
+    assert told == ([(known.subject, False)] if dropped else [])
 
 
 HOSTILE = r"""

@@ -113,9 +113,17 @@ class Programs:
             return
         if process.younger_than(RUNTIME_NS, now_ns) and self._is_runtime(pid, executable, known):
             return
-        process.subject = self._subject(pid, known)  # the number may be another process's by now
+        if process.executable or process.seen_ns != now_ns:
+            process.subject = self._subject(pid, known)  # the number may be another's by now
+        container = known.get(process.subject)
+        parent = self._parent(pid, process.subject, container)
+        in_image = self._in_image(pid, executable, container) if container else None
+        if in_image is not False and self._executable(pid) != executable:
+            return  # it has ended: whose it was, and who started it, the kernel no longer tells
         process.executable = executable
-        yield from self._tell(pid, process, known.get(process.subject))
+        if container is None and _at_work(executable, parent):
+            return
+        yield from self._tell(pid, process, parent, in_image)
 
     def _unreadable(self, pid: int, process: Process) -> None:
         """Kernel threads have no executable; a process that just ended is gone next time."""
@@ -150,12 +158,8 @@ class Programs:
         return name.startswith("runc") and self._parent(pid, subject, container) in ("", OUTSIDE)
 
     def _tell(
-        self, pid: int, process: Process, container: Known | None
+        self, pid: int, process: Process, parent: str, in_image: bool | None
     ) -> Iterator[tuple[str, Program]]:
-        parent = self._parent(pid, process.subject, container)
-        if container is None and _at_work(process.executable, parent):
-            return
-        in_image = self._in_image(pid, process.executable, container) if container else None
         told = self._told.setdefault(process.subject, set())
         key = (process.executable, parent, in_image)
         if key in told:
@@ -194,7 +198,9 @@ class Programs:
             if pid == container.pid or numbers[1:2] == ["1"]:
                 return ""
         number = self._status(pid, "PPid")
-        parent = self._processes.get(int(number)) if number.isdigit() else None
+        if not number.isdigit():
+            return ""  # it has ended
+        parent = self._processes.get(int(number))
         if parent is None or parent.subject != subject:
             return OUTSIDE if container is not None else ""
         if not parent.executable:  # as new as its child, and not looked at yet
