@@ -120,8 +120,8 @@ def _start(state: LineageState, seen: Observation, boot: BootIdentity, member: M
     if not aspects or not settled:
         identity.learn(image.starts, boot)
         return False
-    grade = identity.grade(image.starts, aspects)
-    if grade == WEAK or aspects == [identity.SOURCES]:  # another release's folder: said once
+    grade = identity.grade(aspects)
+    if grade < PROOF:  # another release's settings or folders: said once
         identity.learn(image.starts, boot)
     text = identity.told(aspects, boot)
     return _note(state, seen, Told(f"boot {aspects[0]}", Family.IDENTITY, grade, text), 1.0)

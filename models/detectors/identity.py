@@ -8,6 +8,7 @@ mount comes from may differ as well, by replica or release, unless it is the hos
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,6 +32,16 @@ MOST_VARIANTS: Final = 4
 """An aspect that was seen in more ways than this says nothing."""
 MOST_NAMES: Final = 128
 _ENVIRONMENT: Final = "environment "
+_LOADING: Final = re.compile(
+    r"LD_(PRELOAD|LIBRARY_PATH|AUDIT)|DYLD_.+|GCONV_PATH|PATH|BASH_ENV|ENV|PROMPT_COMMAND|CLASSPATH|PHPRC|PHP_INI_SCAN_DIR"
+    r"|PYTHON(PATH|HOME|STARTUP)|(NODE|RUBY|_JAVA|JDK_JAVA|JAVA_TOOL)_?(OPTIONS|OPT)|NODE_PATH"
+    r"|RUBYLIB|PERL(5OPT|5LIB|LIB)|DOTNET_STARTUP_HOOKS|COR(ECLR)?_PROFILER.*|(HTTPS?|ALL)_PROXY",
+    re.IGNORECASE,
+)
+"""What in an environment makes a program run other code, or send what it sends by another way.
+
+Source: MITRE ATT&CK, T1574 (hijack execution flow), for most of them.
+"""
 
 Starts = dict[str, tuple[str, ...]]
 
@@ -114,15 +125,15 @@ def learn(starts: Starts, boot: BootIdentity) -> None:
             starts[aspect] = (*seen, digest)
 
 
-def grade(starts: Starts, aspects: list[str]) -> int:
+def grade(aspects: list[str]) -> int:
     """How loud a change is: a proof, but for the environment and where mounts come from. There
-    another source or a new name is suspect, another value of a known name only a word.
+    another source, or what a program loads, is suspect; other settings are only a word.
     """
-    calm = [aspect for aspect in aspects if aspect.startswith(_ENVIRONMENT)]
-    if set(aspects) - {*calm, SOURCES}:
+    names = [one.removeprefix(_ENVIRONMENT) for one in aspects if one.startswith(_ENVIRONMENT)]
+    sources = [one for one in aspects if one == SOURCES]
+    if len(names) + len(sources) < len(aspects):
         return PROOF
-    strange = SOURCES in aspects or any(aspect not in starts for aspect in calm)
-    return STRONG if strange else WEAK
+    return STRONG if sources or any(map(_LOADING.fullmatch, names)) else WEAK
 
 
 def told(aspects: list[str], boot: BootIdentity) -> str:
