@@ -23,6 +23,8 @@ FLOWING: Final = frozenset({"peer", "mate", "port", "in"})
 """Kinds that are told anew in every interval. The others are told once (a program runs, a
 port is open): having been told once while learning does not make them rare.
 """
+PROVING: Final = frozenset({"drop"})
+"""Kinds that siblings never make dull, nor normal: who gets into one gets into all of them."""
 _MOST_TRIALS: Final = 4_096.0
 
 
@@ -86,17 +88,22 @@ class Facts:
     def rarity(self, key: str, subject: str, siblings: int) -> float:
         """How rare it is that this container shows this, 0 (dull) to 1 (never).
 
-        What two siblings show as well (or the only other one does) is dull.
+        What two siblings show as well (or the only other one does) is dull, but for what is
+        :data:`PROVING`.
         """
         if self.normal(key):
             return 0.0
         if key in self.condemned:
             return 1.0
-        seen = self.seen.get(key)
-        by = {*(seen.by if seen else ()), *self.fresh.get(key, ())} - {subject}
-        if siblings and len(by) >= min(2, siblings):
+        shared = siblings and self.others(key, subject) >= min(2, siblings)
+        if shared and _kind(key) not in PROVING:
             return 0.0
         return 1.0 - self.unseen_mass(_kind(key))
+
+    def others(self, key: str, subject: str) -> int:
+        """How many others are known to have shown it, up to :data:`MOST_NAMED`."""
+        seen = self.seen.get(key)
+        return len({*(seen.by if seen else ()), *self.fresh.get(key, ())} - {subject})
 
     def learned(self, trials: int) -> float:
         """How much is known, 0 to 1: the trials that are asked for, less what is unseen."""
@@ -121,7 +128,7 @@ class Facts:
             counts[_kind(key)] = counts.get(_kind(key), 0.0) + len(by)
             old = seen.get(key)
             new = _seen_again(old, by, at_ns)
-            shared = len(new.by) >= min(3, max(members, 2))
+            shared = len(new.by) >= min(3, max(members, 2)) and _kind(key) not in PROVING
             alone = new.blocks >= BLOCKS_ALONE and at_ns - new.first_ns >= alone_ns
             settled = learning or new.normal or shared or alone
             seen[key] = Seen(new.first_ns, at_ns, new.blocks, new.trials, new.by, settled)

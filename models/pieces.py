@@ -279,7 +279,7 @@ def facts(bench: Bench, case: Case, subject: str, row: int, image: Image) -> lis
         if passed_s > kept_s or (kind not in _OWN and _dull(bench, key, subject)):
             del case.recents[key]
         elif passed_s <= speaks_s:
-            pieces.append(_piece(bench, image, key, recent))
+            pieces.append(_piece(bench, subject, image, key, recent))
             if kind in STRANGERS:
                 peers.append((kind, recent))
     if peers and not _learning(bench, image) and not learning(state, detection):
@@ -294,19 +294,21 @@ def _dull(bench: Bench, key: str, subject: str) -> bool:
     return state.facts.rarity(key, subject, siblings(state)) < detection.rare
 
 
-def _piece(bench: Bench, image: Image, key: str, recent: Recent) -> Piece:
+def _piece(bench: Bench, subject: str, image: Image, key: str, recent: Recent) -> Piece:
     now_ns, proof = bench.state.now_ns, recent.grade >= PROOF
     kind = key.partition(" ")[0]
     unsure = not proof and recent.family != Family.RESOURCE and (
         _learning(bench, image) or learning(bench.state, bench.detection)
     )  # fmt: skip  # reads as it is said
     family = Family(recent.family)
-    others = siblings(bench.state)
     if kind in _OWN:
         evidence = Evidence.PROOF if proof else Evidence.FACT
         reason = Reason(family, evidence, recent.text, rarity=recent.rarity)
     else:
-        reason = reasons.fact(family, proof, recent.text, recent.rarity, others)
+        others = bench.state.facts.others(key, subject)
+        reason = reasons.fact(
+            family, proof, recent.text, recent.rarity, siblings(bench.state), others
+        )
     return Piece(
         family, Evidence.PROOF if proof else Evidence.FACT, WEAK if unsure else recent.grade,
         reason, kind, (recent.last_ns - recent.first_ns) / 1e9,

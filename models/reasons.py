@@ -90,11 +90,15 @@ def restored(at: int, *seen: float) -> list[float]:
     return [float(value) for value in restore(values)[:, at]]
 
 
-def fact(family: Family, proof: bool, text: str, rarity: float, siblings: int) -> Reason:
-    """Something never seen here before."""
+def fact(
+    family: Family, proof: bool, text: str, rarity: float, siblings: int, others: int
+) -> Reason:
+    """Something never seen here before; ``others`` of the ``siblings`` show it as well."""
     evidence = Evidence.PROOF if proof else Evidence.FACT
     if not siblings:
         return Reason(family, evidence, f"{text}; never seen of this image", rarity=rarity)
     shown = "no other sibling does"
+    if others:
+        shown = f"{others} of its siblings do, too" if others > 1 else "a sibling does, too"
     whole = f"{text}; never seen of this image, {shown}"
     return Reason(family, evidence, whole, rarity=rarity, siblings=shown)

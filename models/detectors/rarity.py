@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -34,6 +35,14 @@ TEACHABLE: Final = frozenset(
     {"peer", "mate", "port", "in", "listen", "prog", "file", "xfile", "exec", "who"}
 )
 """Kinds that people may call normal. Proofs are not among them, whoever says so."""
+
+_DRAWN: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:tmp[._-]?|_MEI|\.mount_)[A-Za-z0-9_]{6,}"
+    r"|(?<![A-Za-z0-9])(?=[A-Za-z0-9]{6})[A-Za-z]*(?:[0-9]+[A-Za-z]+){2,}[0-9]*"
+    r"|[0-9]{3,}"
+)
+"""What is drawn anew for each start or release: the folders of mktemp, Python, PyInstaller and
+AppImage, letters and digits mixed, numbers of three digits or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,18 @@ def local(address: str) -> bool:
     return ip.is_loopback or ip.is_multicast or ip.is_link_local or ip.is_unspecified or broadcast
 
 
+def shape(path: str) -> str:
+    """A path that its image did not bring, without what is drawn anew for each start: by that it
+    is known again.
+
+    >>> shape("/tmp/_MEIxWfLqa/main"), shape("/opt/releases/20261126/app"), shape("/tmp/xmrig")
+    ('/tmp/*/main', '/opt/releases/*/app', '/tmp/xmrig')
+    >>> shape("/tmp/tmp.RbJqWzKx/run"), shape("/srv/b92577a1f13c/x86_64/python3.11")
+    ('/tmp/*/run', '/srv/*/x86_64/python3.11')
+    """
+    return _DRAWN.sub("*", path)
+
+
 def _connection(fact: Connection) -> tuple[Told, ...]:
     if not fact.peer_lineage and local(fact.peer):
         return ()
@@ -108,13 +129,14 @@ def _program(fact: Program) -> tuple[Told, ...]:
     by = f", started by {fact.parent}" if fact.parent else ""
     if fact.in_image is False:
         text = f"runs {fact.executable}, which is not in its image{by}"
-        return (Told(f"drop {fact.executable}", Family.PROCESS, PROOF, text),)
+        return (Told(f"drop {shape(fact.executable)}", Family.PROCESS, PROOF, text),)
     text = f"runs {fact.executable}{by}"
-    return (Told(f"prog {fact.executable} < {fact.parent}", Family.PROCESS, WEAK, text),)
+    program = fact.executable if fact.in_image else shape(fact.executable)
+    return (Told(f"prog {program} < {shape(fact.parent)}", Family.PROCESS, WEAK, text),)
 
 
 def _file(fact: FileChange) -> tuple[Told, ...]:
-    path = PurePosixPath(fact.path)
+    path = PurePosixPath(shape(fact.path))
     if fact.executable and fact.change is not Change.DELETED:
         text = f"{fact.change} the executable {fact.path}"
         return (Told(f"xfile {path.parent}", Family.INTEGRITY, STRONG, text),)

@@ -120,6 +120,21 @@ def test_a_program_that_is_not_in_the_image_is_a_proof_and_one_that_is_is_not() 
     assert rarity.told(FileChange("/x", Change.ADDED, executable=True))[0].grade == STRONG
 
 
+def test_a_path_that_is_drawn_anew_for_each_start_is_known_again() -> None:
+    """What unpacks itself runs from another folder each time; what an image brings does not."""
+    first, second = "/tmp/_MEIxWfLqa/main", "/tmp/_MEI25814a/main"
+    for made in (
+        lambda path: Program(path, in_image=False),
+        lambda path: Program(path, parent="/bin/sh"),
+        lambda path: Program("/bin/sh", in_image=True, parent=path),
+        lambda path: FileChange(path, Change.ADDED, executable=True),
+    ):
+        assert keys(made(first)) == keys(made(second))
+        assert keys(made(first)) != keys(made("/tmp/agent/main"))
+    assert keys(Program(first, in_image=True)) != keys(Program(second, in_image=True))
+    assert "_MEIxWfLqa" in rarity.told(Program(first, in_image=False))[0].text
+
+
 BOOT = BootIdentity("i", ("run",), environment={"HOST": "h1", "MODE": "m"})
 
 
@@ -132,8 +147,26 @@ def test_a_value_that_differs_between_siblings_says_nothing() -> None:
     assert identity.changed(starts, again) == []
     preload = BootIdentity("i", ("run",), environment={"HOST": "h3", "LD_PRELOAD": "x"})
     assert identity.changed(starts, preload) == ["environment LD_PRELOAD"]
-    assert identity.grade(starts, ["environment LD_PRELOAD"]) == STRONG
-    assert identity.grade(starts, ["environment MODE"]) == WEAK
+
+
+@pytest.mark.parametrize(
+    ("name", "grade"),
+    [
+        ("LD_PRELOAD", STRONG), ("PATH", STRONG), ("JAVA_TOOL_OPTIONS", STRONG),
+        ("RUBYOPT", STRONG), ("https_proxy", STRONG), ("LD_SDK_KEY", WEAK), ("APP_PATH", WEAK),
+    ],
+)  # fmt: skip  # a table
+def test_only_what_makes_a_program_load_other_code_is_loud_in_an_environment(
+    name: str, grade: int
+) -> None:
+    """Settings change with every other release, new names among them."""
+    starts: identity.Starts = {}
+    identity.learn(starts, replace(BOOT, environment={name: "as ever"}))
+
+    aspects = identity.changed(starts, replace(BOOT, environment={name: "another"}))
+    assert aspects == [f"environment {name}"]
+    assert identity.grade(aspects) == grade
+    assert identity.grade([*aspects, "user"]) == PROOF
 
 
 @pytest.mark.parametrize(
@@ -158,7 +191,7 @@ def test_where_a_mount_comes_from_may_change_unless_it_is_the_host(
     identity.learn(starts, replace(BOOT, mounts=("bind /srv/1 -> /data rw",)))
 
     assert identity.changed(starts, replace(BOOT, mounts=mounts)) == aspects
-    assert identity.grade(starts, aspects) == grade
+    assert identity.grade(aspects) == grade
 
 
 def test_a_source_that_differs_between_replicas_says_nothing() -> None:

@@ -239,7 +239,7 @@ def test_findings_of_one_lineage_are_bounded_and_none_is_lost() -> None:
     watch.run([lineage], 600)
 
     def all_run_something(_: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
-        facts.append(Program(f"/tmp/{place}", in_image=False))
+        facts.append(Program("/tmp/agent", in_image=False))
 
     watch.run([lineage], 5, all_run_something)
     first = [f for f in watch.findings if f.verdict.level is Level.COMPROMISED]
@@ -249,6 +249,24 @@ def test_findings_of_one_lineage_are_bounded_and_none_is_lost() -> None:
     assert len(first) == watch.core.detection.findings_per_minute
     assert len({f.verdict.subject for f in later}) == 50
     assert any("had to wait" in r.text for f in later for r in f.verdict.reasons)
+    assert any("of its siblings do, too" in r.text for f in later for r in f.verdict.reasons)
+
+
+@pytest.mark.parametrize("siblings", [2, 3, 8])
+def test_a_program_dropped_into_all_siblings_at_once_condemns_them_all(siblings: int) -> None:
+    """Who gets into one gets into all; what siblings share may excuse everything else."""
+    lineage, watch = Lineage("web", 6, 5.0, siblings=siblings), Watch(Core())
+    watch.run([lineage], 900)
+
+    def drop(_: Lineage, __: int, ___: Array, facts: list[Fact]) -> None:
+        facts.append(Program("/tmp/agent", in_image=False))
+
+    watch.run([lineage], 5, drop)
+    watch.run([lineage], 300)
+
+    found = {f.verdict.subject for f in watch.findings if f.verdict.level is Level.COMPROMISED}
+    assert len(found) == siblings
+    assert not watch.states[lineage.group].facts.normal("drop /tmp/agent")
 
 
 def test_a_program_that_a_new_image_does_not_have_is_said_while_it_is_learned() -> None:
