@@ -25,13 +25,16 @@ port is open): having been told once while learning does not make them rare.
 """
 PROVING: Final = frozenset({"drop"})
 """Kinds that siblings never make dull, nor normal: who gets into one gets into all of them."""
+HABIT_DAYS: Final = 2
+"""What is shown on so many separate days is a habit: a backup at night, a weekly report."""
+APART_NS: Final = 12 * 3_600 * 10**9
 _MOST_TRIALS: Final = 4_096.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """``blocks`` that showed it, ``trials`` (container and block pairs) that did;
-    ``normal`` once it surprises nobody any more.
+    """``blocks`` that showed it, ``trials`` (container and block pairs) that did, on so many
+    separate ``days``; ``normal`` once it surprises nobody any more.
     """
 
     first_ns: int
@@ -40,6 +43,7 @@ class Seen:
     trials: int
     by: tuple[str, ...]
     normal: bool
+    days: int = 1
 
 
 @dataclass(slots=True)
@@ -105,33 +109,46 @@ class Facts:
         seen = self.seen.get(key)
         return len({*(seen.by if seen else ()), *self.fresh.get(key, ())} - {subject})
 
+    def earlier_ns(self, key: str, at_ns: int) -> int:
+        """How long ago it was first shown, where that was on another day; else 0."""
+        seen = self.seen.get(key)
+        passed_ns = at_ns - seen.first_ns if seen else 0
+        return passed_ns if passed_ns >= APART_NS else 0
+
     def learned(self, trials: int) -> float:
         """How much is known, 0 to 1: the trials that are asked for, less what is unseen."""
         worst = max(map(self.unseen_mass, self.trials), default=0.0)
         return min(1.0, self.total / trials) * (1.0 - worst)
 
-    def close(self, at_ns: int, members: int, *, learning: bool, alone_ns: int, most: int,
-              vetoed: Iterable[str] = ()) -> None:  # fmt: skip  # one signature, two lines
+    def close(
+        self, at_ns: int, members: int, *, learning: bool, alone_ns: int, most: int,
+        vetoed: Iterable[str] = (), doubted: Iterable[str] = (),
+    ) -> None:  # fmt: skip  # two lines
         """A block ends: what it showed is remembered, what siblings share becomes normal.
 
         While ``learning`` everything does; later a fact of one container alone waits for
-        ``alone_ns`` and :data:`BLOCKS_ALONE` blocks. Keys in ``vetoed``, and condemned ones,
-        teach nothing.
+        ``alone_ns`` and :data:`BLOCKS_ALONE` blocks, or for another day. Keys in ``vetoed``, and
+        condemned ones, teach nothing, and what they began to teach is forgotten; of those
+        ``doubted`` no more than the day is remembered.
         """
-        seen, refused = dict(self.seen), self.condemned.union(vetoed)
+        seen, refused, doubted = dict(self.seen), self.condemned.union(vetoed), {*doubted}
+        for key in refused & seen.keys():
+            if not seen[key].normal:
+                del seen[key]
         if learning:
             self.learned_ns = at_ns
         counts: dict[str, float] = {}
-        for key, by in self.fresh.items():
+        for key, shown_by in self.fresh.items():
             if key in refused:
                 continue
+            by = () if key in doubted else shown_by
             counts[_kind(key)] = counts.get(_kind(key), 0.0) + len(by)
-            old = seen.get(key)
-            new = _seen_again(old, by, at_ns)
-            shared = len(new.by) >= min(3, max(members, 2)) and _kind(key) not in PROVING
+            new = _seen_again(seen.get(key), by, at_ns)
+            shared = len(new.by) >= min(3, max(members, 2))
             alone = new.blocks >= BLOCKS_ALONE and at_ns - new.first_ns >= alone_ns
-            settled = learning or new.normal or shared or alone
-            seen[key] = Seen(new.first_ns, at_ns, new.blocks, new.trials, new.by, settled)
+            usual = shared or alone or new.days >= HABIT_DAYS
+            settled = learning or new.normal or (usual and _kind(key) not in PROVING)
+            seen[key] = replace(new, normal=settled)
         self._count(counts, members)
         self.seen = self._bounded(seen, most)
         self._count_singles()
@@ -176,7 +193,9 @@ def _kind(key: str) -> str:
 
 def _seen_again(old: Seen | None, by: tuple[str, ...], at_ns: int) -> Seen:
     if old is None:
-        return Seen(at_ns, at_ns, 1, len(by), by, normal=False)
+        return Seen(at_ns, at_ns, min(len(by), 1), len(by), by, normal=False)
     named = old.by + tuple(subject for subject in by if subject not in old.by)
-    blocks, trials = old.blocks + 1, old.trials + len(by)
-    return Seen(old.first_ns, at_ns, blocks, trials, named[:MOST_NAMED], old.normal)
+    return replace(
+        old, last_ns=at_ns, blocks=old.blocks + min(len(by), 1), trials=old.trials + len(by),
+        by=named[:MOST_NAMED], days=old.days + (at_ns - old.last_ns >= APART_NS),
+    )  # fmt: skip  # short enough

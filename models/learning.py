@@ -26,6 +26,8 @@ from models.siblings import ODD
 MINUTE_NS = 60 * 10**9
 _MOST_IMAGES = 8
 _LEAST_LEVEL_WEIGHT = 0.05
+_CONDEMNED: Final = (Level.COMPROMISED.rank,)
+_DOUBTED: Final = (Level.CORRUPTED.rank, Level.SUSPECT.rank)
 
 
 def block_s(state: LineageState, detection: Detection) -> float:
@@ -233,13 +235,14 @@ def _close_facts(crowd: Crowd, rows: Whole, hosts: Sequence[int], detection: Det
     ]
     awake = np.bincount(host[crowd.last_ns[rows] >= stale_ns[host]], minlength=len(stale_ns))
     for at, state in zip(hosts, states, strict=True):
-        vetoed = [
-            key for case in state.cases.values() if case.level >= Level.CORRUPTED.rank
-            for key in case.recents
-        ]  # fmt: skip  # short enough
+        vetoed, doubted = (
+            [key for case in state.cases.values() if case.level in ranks for key in case.recents]
+            for ranks in (_CONDEMNED, _DOUBTED)
+        )
         state.facts.close(
-            state.now_ns, int(awake[at]), learning=learning(state, detection), vetoed=vetoed,
+            state.now_ns, int(awake[at]), learning=learning(state, detection),
             alone_ns=int(detection.learn_minutes_alone * 60e9), most=detection.most_facts,
+            vetoed=vetoed, doubted=doubted,
         )  # fmt: skip  # short enough
 
 

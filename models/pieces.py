@@ -305,10 +305,11 @@ def _piece(bench: Bench, subject: str, image: Image, key: str, recent: Recent) -
         evidence = Evidence.PROOF if proof else Evidence.FACT
         reason = Reason(family, evidence, recent.text, rarity=recent.rarity)
     else:
-        others = bench.state.facts.others(key, subject)
+        known = bench.state.facts
         reason = reasons.fact(
-            family, proof, recent.text, recent.rarity, siblings(bench.state), others
-        )
+            family, proof, recent.text, recent.rarity, siblings=siblings(bench.state),
+            others=known.others(key, subject), earlier_h=known.earlier_ns(key, now_ns) / 3.6e12,
+        )  # fmt: skip  # short enough
     return Piece(
         family, Evidence.PROOF if proof else Evidence.FACT, WEAK if unsure else recent.grade,
         reason, kind, (recent.last_ns - recent.first_ns) / 1e9,

@@ -12,6 +12,7 @@ from models.detectors.base import score
 from models.features import FEATURES, Array, restore
 from models.records.verdict import Evidence, Family, Reason
 
+_NEVER: Final = "never seen of this image"
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P")
 
 
@@ -91,14 +92,17 @@ def restored(at: int, *seen: float) -> list[float]:
 
 
 def fact(
-    family: Family, proof: bool, text: str, rarity: float, siblings: int, others: int
-) -> Reason:
-    """Something never seen here before; ``others`` of the ``siblings`` show it as well."""
+    family: Family, proof: bool, text: str, rarity: float, *, siblings: int, others: int,
+    earlier_h: float,
+) -> Reason:  # fmt: skip  # two lines
+    """Something new here: never seen before, or first ``earlier_h`` hours ago, on another day.
+    So many ``others`` of the ``siblings`` show it as well.
+    """
     evidence = Evidence.PROOF if proof else Evidence.FACT
+    seen = f"first seen of this image {earlier_h:.0f} h ago" if earlier_h else _NEVER
     if not siblings:
-        return Reason(family, evidence, f"{text}; never seen of this image", rarity=rarity)
+        return Reason(family, evidence, f"{text}; {seen}", rarity=rarity)
     shown = "no other sibling does"
     if others:
         shown = f"{others} of its siblings do, too" if others > 1 else "a sibling does, too"
-    whole = f"{text}; never seen of this image, {shown}"
-    return Reason(family, evidence, whole, rarity=rarity, siblings=shown)
+    return Reason(family, evidence, f"{text}; {seen}, {shown}", rarity=rarity, siblings=shown)

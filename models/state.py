@@ -371,6 +371,6 @@ def _seen(items: list[tuple[str, Seen]]) -> bytes:
 
 def _seen_from(header: dict[str, Any]) -> dict[str, Seen]:
     return {
-        key: Seen(first_ns, last_ns, blocks, trials, tuple(by), normal)
-        for key, first_ns, last_ns, blocks, trials, by, normal in header["seen"]
+        key: Seen(first_ns, last_ns, blocks, trials, tuple(by), normal, *days)
+        for key, first_ns, last_ns, blocks, trials, by, normal, *days in header["seen"]
     }

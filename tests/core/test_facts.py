@@ -74,6 +74,33 @@ def test_what_is_vetoed_is_not_remembered() -> None:
     assert "peer stranger:1" not in facts.seen
 
 
+DAY_NS = 24 * HOUR_NS
+
+
+def nights(facts: Facts, key: str, *hours: int, **how: list[str]) -> bool:
+    """Whether it surprises nobody any more once one container has shown it in these hours."""
+    for hour in hours:
+        facts.sight(key, "a")
+        facts.close(hour * HOUR_NS, 4, learning=False, alone_ns=DAY_NS, most=1000, **how)
+    return facts.normal(key)
+
+
+def test_what_is_shown_on_two_days_is_a_habit_also_where_it_was_doubted() -> None:
+    """A backup at night is called until then; a proof never is one, nor what condemned."""
+    peer, backup = "peer backup:1", ["peer backup:1"]
+    assert not nights(lived(0), peer, 1, 2, 12)
+    assert nights(lived(0), peer, 1, 25)
+    assert not nights(lived(0), peer, 1, 2, doubted=backup)
+    assert nights(lived(0), peer, 1, 25, doubted=backup)
+    assert not nights(lived(0), "drop /tmp/x", 1, 25, 49)
+    facts = lived(0)
+    assert not nights(facts, peer, 1, doubted=backup)
+    assert not nights(facts, peer, 1, vetoed=backup)
+    assert not nights(facts, peer, 25, doubted=backup)
+    assert facts.earlier_ns(peer, 26 * HOUR_NS) == 0
+    assert facts.earlier_ns(peer, 49 * HOUR_NS) == DAY_NS
+
+
 def test_memory_is_bounded_and_what_was_lost_still_counts_as_new() -> None:
     """Forgetting singles must not make a crawler look like a database."""
     facts = lived(50, blocks=60)

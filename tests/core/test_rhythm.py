@@ -16,7 +16,7 @@ from models.records.facts import Fact, Program
 from models.records.verdict import Level
 from models.rhythm import DAY_NS, SLOT_NS, SLOTS, Rhythm, noted, stretches, usual, vetoed
 from models.state import pack, unpack
-from tests.core.fleet import CPU, START_NS, Lineage, Story, Watch
+from tests.core.fleet import CPU, START_NS, TX, Lineage, Story, Watch, connection
 
 HOUR_NS = 3_600 * 10**9
 CPU_NAME = "cpu_cores"
@@ -210,3 +210,35 @@ def test_a_new_version_knows_the_habits_of_the_one_before() -> None:
     assert after.rhythm == before.rhythm
     assert after.together is before.together
     assert after.onset_tail == before.onset_tail
+
+
+def at_night(row_too: bool) -> Story:
+    """Twenty minutes with a stranger, by a program that had never run; and 10 MB/s, or not."""
+
+    def story(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        if place == 0 and 0 <= lineage.now_s % 86_400 - NIGHT_S < 1_200:
+            facts.append(Program("/usr/bin/dump", in_image=True, parent="/bin/sh"))
+            facts.append(connection("198.51.100.77:9000", int(1e7 if row_too else 400) * 60))
+            row[TX] += 1e7 * row_too
+
+    return story
+
+
+@pytest.mark.parametrize(
+    ("row_too", "level", "days"),
+    [(False, Level.SUSPECT, {0, 1}), (True, Level.COMPROMISED, {0, 1, 2})],
+    ids=["a backup", "an exfiltration"],
+)
+def test_facts_of_two_nights_are_a_habit_unless_they_condemn(
+    row_too: bool, level: Level, days: set[int]
+) -> None:
+    """What is called twice and harms nobody is known then; who takes the data is called again."""
+    lineage, watch = Lineage("idle", 6, STEP_S, siblings=2), Watch(Core())
+
+    watch.run([lineage], 3 * 86_400, at_night(row_too))
+
+    called = [f for f in watch.findings if f.verdict.level.rank >= Level.SUSPECT.rank]
+    assert max(f.verdict.level.rank for f in called) == level.rank
+    assert {(f.verdict.at_ns - START_NS) // DAY_NS for f in called} == days
+    second = next(f for f in called if f.verdict.at_ns >= START_NS + DAY_NS).verdict
+    assert any("first seen of this image 24 h ago" in r.text for r in second.reasons) != row_too
