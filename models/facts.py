@@ -19,7 +19,7 @@ MOST_NAMED: Final = 4
 """Containers that are remembered by name with a fact: enough to know that it is shared."""
 MOST_FRESH: Final = 4_096
 BLOCKS_ALONE: Final = 24
-FLOWING: Final = frozenset({"peer", "mate", "port", "in"})
+FLOWING: Final = frozenset({"peer", "mate", "port", "country", "network", "in", "from"})
 """Kinds that are told anew in every interval. The others are told once (a program runs, a
 port is open): having been told once while learning does not make them rare.
 """

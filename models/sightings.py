@@ -7,7 +7,7 @@ from typing import Final
 
 from models.detection import Detection
 from models.detectors import identity, rarity
-from models.detectors.rarity import PROOF, STRONG, WEAK, Told
+from models.detectors.rarity import BELONGING, PLACES, PROOF, STRONG, WEAK, Told
 from models.learning import learning
 from models.lineage import Case, LineageState, Recent
 from models.records.facts import (
@@ -53,11 +53,12 @@ def _noticed(state: LineageState, seen: Observation, member: Member,
         text = f"we see less of it: {fact.problem} {fact.detail}".rstrip()
         told = Told(f"coverage {fact.problem}", Family.COVERAGE, WEAK, text)
         return not fact.until_ns and _note(state, seen, told, 1.0)
-    rare, dismissed = False, False
+    rare, dismissed, normal = False, False, False
     for told in rarity.told(fact):
-        # A port was dismissed with the peer that it belongs to, not by itself.
-        dismissed = told.key in state.facts.dismissed or (dismissed and told.key[:5] == "port ")
-        if dismissed or state.facts.normal(told.key):
+        kind = told.key.partition(" ")[0]
+        dismissed = told.key in state.facts.dismissed or (dismissed and kind in BELONGING)
+        normal = state.facts.normal(told.key) or (normal and kind in PLACES)
+        if dismissed or normal:
             state.facts.sight(told.key, subject)
         else:
             rare |= _new(state, seen, told, detection)

@@ -105,6 +105,9 @@ class Gather(Table):
     """A host without a frame for this long, and for three intervals, is reported silent."""
     unknown_wait_s: Seconds = 10.0
     """How long samples wait for the inventory of their container."""
+    places: tuple[Path, ...] = ()
+    """Files of the MaxMind DB format (GeoLite2-Country, GeoLite2-ASN, DB-IP, IPinfo) that tell the
+    country, and who runs the network, of whom containers talk to. Without one, neither is told."""
 
 
 def _data_dir() -> Path:

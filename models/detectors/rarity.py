@@ -31,9 +31,14 @@ STRANGERS: Final = frozenset({"peer", "mate", "port"})
 """Kinds that tell of somebody it did not talk to before: an address (or a port there), or a
 lineage of ours. Each has its own unseen mass: to a crawler every host is new, no port is.
 """
-TEACHABLE: Final = frozenset(
-    {"peer", "mate", "port", "in", "listen", "prog", "file", "xfile", "exec", "who"}
-)
+PLACES: Final = frozenset({"country", "network"})
+"""Kinds that tell where a peer is, which of a known one is no news."""
+BELONGING: Final = PLACES | {"port"}
+"""Kinds that are called normal with the peer that they belong to, not by themselves."""
+TEACHABLE: Final = frozenset({
+    "peer", "mate", "port", "country", "network", "in", "from", "listen", "prog", "file", "xfile",
+    "exec", "who",
+})  # fmt: skip  # a list
 """Kinds that people may call normal. Proofs are not among them, whoever says so."""
 
 _DRAWN: Final = re.compile(
@@ -115,14 +120,36 @@ def _connection(fact: Connection) -> tuple[Told, ...]:
         # Who calls from outside is legion; which of our containers do, and where, is not.
         key = f"in {peer if fact.peer_lineage else '*'}:{fact.port}"
         text = f"was called by {fact.peer_lineage or fact.peer} on port {fact.port}"
-        return (Told(key, Family.INGRESS, WEAK, text),)
+        return (Told(key, Family.INGRESS, WEAK, text), *_from(fact))
     kind = "mate" if fact.peer_lineage else "peer"
-    text = f"talks to {peer.removeprefix('@')}:{fact.port}"
+    place = ", ".join(filter(None, (fact.peer_network, fact.peer_country)))
+    text = f"talks to {peer.removeprefix('@')}:{fact.port}{f' ({place})' if place else ''}"
     port = f"talks to port {fact.port}, at {peer.removeprefix('@')}"
     return (
         Told(f"{kind} {peer}:{fact.port}", Family.EGRESS, WEAK, text),
+        *_places(fact),
         Told(f"port {fact.port}/{fact.protocol}", Family.EGRESS, WEAK, port),
     )
+
+
+def _places(fact: Connection) -> tuple[Told, ...]:
+    """Where a peer is, as far as gather could tell."""
+    told: tuple[Told, ...] = ()
+    if fact.peer_country:
+        text = f"talks to somebody in {fact.peer_country}, at {fact.peer}"
+        told += (Told(f"country {fact.peer_country}", Family.EGRESS, WEAK, text),)
+    if fact.peer_network:
+        number = fact.peer_network.split(" ", 1)[0]  # who runs it is called this or that
+        text = f"talks to the network {fact.peer_network}, at {fact.peer}"
+        told += (Told(f"network {number}", Family.EGRESS, WEAK, text),)
+    return told
+
+
+def _from(fact: Connection) -> tuple[Told, ...]:
+    if not fact.peer_country:
+        return ()
+    text = f"was called from {fact.peer_country}, by {fact.peer} on port {fact.port}"
+    return (Told(f"from {fact.peer_country}", Family.INGRESS, WEAK, text),)
 
 
 def _program(fact: Program) -> tuple[Told, ...]:

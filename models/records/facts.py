@@ -26,7 +26,8 @@ class Connection:
 
     ``port`` is the service's: the peer's for egress, the container's own for ingress.
     ``peer_lineage`` is filled by gather where the peer is a container that it knows, so
-    that a sibling with a fresh address is no stranger.
+    that a sibling with a fresh address is no stranger; ``peer_country`` (ISO 3166) and
+    ``peer_network`` (autonomous system and who runs it) where it knows where others are.
     """
 
     KIND: ClassVar[str] = "connection"
@@ -41,6 +42,8 @@ class Connection:
     opened: int = 0
     answered: bool = True
     peer_lineage: str = ""
+    peer_country: str = ""
+    peer_network: str = ""
 
     def __post_init__(self) -> None:
         checks.name(self.peer, "peer", 256)

@@ -26,6 +26,7 @@ from producers.gather.inventory import Inventory
 from producers.gather.ledger import Ledger, Lot
 from producers.gather.outbox import Outbox, fits
 from producers.gather.patience import patiently
+from producers.gather.places import Places
 from producers.gather.registry import Registry
 from producers.gather.regroup import Made, Regrouper, halved
 from producers.gather.ticker import Ticker
@@ -64,8 +65,9 @@ class Gather:
         self._outbox = Outbox(settings, clock, meters)
         self._inventory = Inventory()
         self._regroup = Regrouper(
-            self._inventory, limits.batch_samples, round(limits.unknown_wait_s * NS)
-        )
+            self._inventory, limits.batch_samples, round(limits.unknown_wait_s * NS),
+            Places(limits.places).of,
+        )  # fmt: skip  # short enough
         self._watch = Watch(round(limits.silence_s * NS))
         self._ticker = Ticker(round(limits.tick_s * NS))
         self._ledger = Ledger()

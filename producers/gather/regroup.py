@@ -6,7 +6,7 @@ are put side by side, sorted by group once, and cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -28,6 +28,7 @@ from producers.gather.inventory import (
     unknown_entry,
 )
 from producers.gather.ledger import Lot
+from producers.gather.places import NOWHERE, Place
 from producers.gather.watch import HostKey
 
 Ints = npt.NDArray[np.int64]
@@ -91,10 +92,15 @@ class Regrouper:
 
     ``batch_samples``: rows in a batch at most. ``unknown_wait_ns``: how long telemetry
     waits for the inventory of its container before it goes out under lineage "unknown".
+    ``place_of``: where an address is.
     """
 
-    def __init__(self, inventory: Inventory, batch_samples: int, unknown_wait_ns: int) -> None:
+    def __init__(
+        self, inventory: Inventory, batch_samples: int, unknown_wait_ns: int,
+        place_of: Callable[[str], Place] = lambda _address: NOWHERE,
+    ) -> None:  # fmt: skip  # one argument a line tells no more
         self.inventory = inventory
+        self._place_of = place_of
         self.rows = 0
         self.held = 0
         self._most, self._wait_ns = batch_samples, unknown_wait_ns
@@ -267,8 +273,9 @@ class Regrouper:
         fact = observation.fact
         if isinstance(fact, Connection) and not fact.peer_lineage:
             lineage = self.inventory.peer_lineage(frame.scope, frame.host, fact.peer)
-            if lineage:
-                named = _with_peer(fact, lineage)
+            place = NOWHERE if lineage else self._place_of(fact.peer)
+            if lineage or place is not NOWHERE:
+                named = _with_peer(fact, lineage, place)
                 observation = Observation(observation.subject, observation.at_ns, named)
         self._sightings.setdefault(subject.group, []).append((subject, observation))
 
@@ -326,7 +333,7 @@ class Regrouper:
             self.inventory.forget(name)
 
 
-def _with_peer(fact: Connection, lineage: str) -> Connection:
+def _with_peer(fact: Connection, lineage: str, place: Place) -> Connection:
     """``dataclasses.replace`` would take four times as long, for nearly every observation."""
     return Connection(
         fact.direction,
@@ -340,6 +347,8 @@ def _with_peer(fact: Connection, lineage: str) -> Connection:
         fact.opened,
         fact.answered,
         lineage,
+        place.country,
+        place.network,
     )
 
 

@@ -18,7 +18,7 @@ ROWS: Final = 1_000
 BYTES: Final = 250_000
 """Of observations or of inventory in one frame; a message holds a million bytes, and the
 rows of a frame take up to 400,000."""
-PLAIN_BYTES: Final = 460
+PLAIN_BYTES: Final = 500
 """No connection, open port or event takes more."""
 
 Item = TypeVar("Item", Observation, InventoryEntry)

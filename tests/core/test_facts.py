@@ -132,6 +132,18 @@ def test_a_sibling_with_a_fresh_address_is_no_stranger() -> None:
     assert keys(first) == keys(second) == ["mate @shop/db:5432", "port 5432/tcp"]
 
 
+def test_where_a_peer_is_is_a_fact_of_its_own() -> None:
+    """Clouds give a service another address each day, rarely another country."""
+    out = Connection(
+        Direction.EGRESS, "198.51.100.9", 443, "tcp", peer_country="NL",
+        peer_network="AS64500 Example",
+    )  # fmt: skip  # one call
+    assert keys(out) == ["peer 198.51.100.9:443", "country NL", "network AS64500", "port 443/tcp"]
+    assert rarity.told(out)[0].text == "talks to 198.51.100.9:443 (AS64500 Example, NL)"
+    called = replace(out, direction=Direction.INGRESS, port=8080)
+    assert keys(called) == ["in *:8080", "from NL"]
+
+
 def test_addresses_that_stay_on_the_machine_or_reach_everybody_are_no_peers() -> None:
     """The resolver of a Docker network is on a loopback address."""
     for address in ("127.0.0.11", "::1", "224.0.0.251", "255.255.255.255", "fe80::1", "0.0.0.0"):

@@ -159,6 +159,28 @@ def test_another_peer_than_the_dismissed_one_is_told() -> None:
     assert any("peer 203.0.113.66:8443" in verdict.facts for verdict in told)
 
 
+def test_where_a_dismissed_peer_is_is_dismissed_with_it() -> None:
+    """Who says that a partner is fine says so of its country."""
+
+    def abroad(story: Story) -> Story:
+        def change(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+            story(lineage, place, row, facts)
+            facts[:] = [
+                replace(one, peer_country="NL") if isinstance(one, Connection) else one
+                for one in facts
+            ]
+
+        return change
+
+    shop = Shop(between(exfiltration(FIRST_S), FIRST_S + 60.0), abroad(exfiltration(AGAIN_S)))
+    shop.say(shop.lesson(Verb.DISMISS))
+
+    shop.go_on()
+
+    texts = [r.text for f in shop.watch.findings for r in f.verdict.reasons]
+    assert not any("in NL" in text for text in texts)
+
+
 def test_a_dismissal_ends_at_its_time() -> None:
     """What comes seldom is asked about again."""
     shop = Shop()

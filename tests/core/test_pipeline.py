@@ -21,7 +21,7 @@ from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Family, Level
 from models.state import pack, unpack
 from models.training import fit
-from tests.core.fleet import START_NS, Lineage, Watch, exfiltration
+from tests.core.fleet import START_NS, Lineage, Story, Watch, connection, exfiltration
 
 FOREST = Forest(fit(np.random.default_rng(5).normal(0, 1, (600, features.SIZE)), features.NAMES, 5))
 CORE = Core(Models(((START_NS + 200 * 10**9, FOREST),)))
@@ -281,6 +281,31 @@ def test_a_program_that_a_new_image_does_not_have_is_said_while_it_is_learned() 
     sighted(watch, lineage, Program("/tmp/x", in_image=False))
 
     assert not [one for one in watch.findings[before:] if one.verdict.level.rank > 1]
+
+
+def test_a_new_country_is_told_of_a_new_peer_alone() -> None:
+    """Files of places change, and come to a fleet that is long known: that is no news."""
+    lineage, watch = Lineage("database", 3, 5.0), Watch(Core())
+    watch.run([lineage], 900, meets("203.0.113.50", ""))
+    assert watch.worst() is Level.QUIET
+
+    watch.run([lineage], 60, meets("203.0.113.50", "NL"))
+    assert watch.worst() is Level.QUIET
+    watch.run([lineage], 10, meets("203.0.113.99", "BR"))
+
+    texts = [r.text for f in watch.findings for r in f.verdict.reasons]
+    assert any(t.startswith("talks to somebody in BR, at 203.0.113.99") for t in texts)
+    assert not any("NL" in text for text in texts)
+
+
+def meets(peer: str, country: str) -> Story:
+    """One of them talks to somebody."""
+
+    def story(_: Lineage, place: int, __: Array, facts: list[Fact]) -> None:
+        if place == 0:
+            facts.append(dataclasses.replace(connection(f"{peer}:443", 400), peer_country=country))
+
+    return story
 
 
 def test_a_condemned_container_teaches_nothing() -> None:

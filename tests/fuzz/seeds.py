@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tempfile
 import tomllib
 import zipfile
 from dataclasses import fields, replace
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 
 from models.features import NAMES
 from models.modelfile import digest, save
@@ -92,6 +95,22 @@ def model_files() -> list[bytes]:
         for name in before.namelist():
             after.writestr(zipfile.ZipInfo(name), before.read(name))
     return [forest_file(), stored.getvalue()]
+
+
+@functools.cache
+def place_files() -> list[bytes]:
+    """As GeoLite2 and IPinfo tell places."""
+    found = []
+    for told in (
+        {"country": {"iso_code": "NL"}, "autonomous_system_number": 64500},
+        {"country": "BR", "asn": "AS64501", "as_name": "Exemplo"},
+    ):
+        writer = MMDBWriter(6, "Test", ipv4_compatible=True)
+        writer.insert_network(IPSet(["198.51.100.0/24", "2001:db8::/32"]), told)
+        with tempfile.NamedTemporaryFile() as file:
+            writer.to_db_file(file.name)
+            found.append(Path(file.name).read_bytes())
+    return found
 
 
 def members(archive: bytes) -> list[bytes]:

@@ -49,6 +49,7 @@ from models.records.verdict import Finding
 from models.settings import read_file
 from models.state import pack, unpack
 from models.words import WordAnswer
+from producers.gather.places import Places
 from producers.settings import load as producers_load
 from producers.sources.docker import cgroups, conntrack, events, interfaces, listens, stats
 from producers.sources.docker.identity import Here, known_of, time_ns
@@ -208,6 +209,12 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], None]:
         read(path)
 
     return feed
+
+
+def _places(path: Path) -> None:
+    places = Places([path])
+    for address in ("198.51.100.9", "2001:db8::1", "", "h"):
+        places.of(address)
 
 
 def _settings(path: Path) -> None:
@@ -409,6 +416,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("file/cases-array", _case_array, lambda: seeds.members(seeds.case_files()[0]), ("models.records.cases:Cases._meta",)),
     Target("file/settings", _file("settings.toml", _settings), lambda: [seeds.SETTINGS], ("models.settings:read_file",), (ConfigurationError,)),
     Target("file/trusted", _file("trusted.json", lambda path: read_trusted(path.parent)), seeds.trusted_files, ("streams.keys:read_trusted", "streams.keys:_trusted"), (UntrustedFile,)),
+    Target("file/places", _file("places.mmdb", _places), seeds.place_files, ("producers.gather.places:_country", "producers.gather.places:_network"), (ConfigurationError,)),
     Target("file/key", _file("governor.key", lambda path: Signer.load(path.parent, "governor")), seeds.private_keys, ("streams.keys:_private_key",), (UntrustedFile,)),
     Target("file/secrecy", _file("deployment.key", lambda path: deployment_key(path.parent)), lambda: [b"ab" * 32, b"x" * 40], (f"{_DOCKER}.secrecy:_decoded",), (ConfigurationError,)),
     Target("file/card", _file("m1.json", lambda path: _store(path.parent).forest("m1")), seeds.model_cards, ("streams.stores.models:ModelStore.forest",), (UntrustedFile,)),

@@ -12,7 +12,9 @@ from models.records import decode, encode
 from models.records.facts import Connection, Coverage, Observation, Program
 from models.records.inventory import State
 from models.records.telemetry import Batch, Sightings
+from producers.gather.inventory import Inventory
 from producers.gather.ledger import Lot
+from producers.gather.places import NOWHERE, Place
 from producers.gather.regroup import Made, Regrouper, halved
 from tests.telemetry.builders import NS, START_NS, connection, entry, frame, regrouper
 
@@ -159,6 +161,27 @@ def test_a_peer_is_named_by_its_lineage() -> None:
         "172.18.0.7": "",
         "198.51.100.1": "",
     }
+
+
+def test_a_peer_elsewhere_is_named_by_its_country_and_network() -> None:
+    """Where data goes is what people ask first; a container of ours is nowhere else."""
+    where = {"198.51.100.9": Place("NL", "AS64500 Example"), "10.0.0.1": Place("US")}
+    inventory = Inventory()
+    inventory.learn(entry("b", "shop/db", address="10.0.0.1"))
+    inventory.learn(entry("a", "shop/web"))
+    regroup = Regrouper(inventory, 1000, 10 * NS, lambda address: where.get(address, NOWHERE))
+    regroup.add(frame(observations=[connection("a", peer) for peer in (*where, "h.test")]), 0, LOT)
+
+    made = decode(Sightings, encode(sightings(regroup.flush()[0])[0]))
+
+    facts = [seen.fact for seen in made.observations]
+    assert [
+        (one.peer, one.peer_lineage, one.peer_country, one.peer_network)
+        for one in facts if isinstance(one, Connection)
+    ] == [
+        ("198.51.100.9", "", "NL", "AS64500 Example"), ("10.0.0.1", "shop/db", "", ""),
+        ("h.test", "", "", ""),
+    ]  # fmt: skip  # a table
 
 
 def test_an_address_follows_its_container() -> None:
