@@ -105,4 +105,5 @@ def fact(
     shown = "no other sibling does"
     if others:
         shown = f"{others} of its siblings do, too" if others > 1 else "a sibling does, too"
+        seen = "new to this image" if seen == _NEVER else seen
     return Reason(family, evidence, f"{text}; {seen}, {shown}", rarity=rarity, siblings=shown)

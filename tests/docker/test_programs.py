@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from docker.models.containers import Container
 
+from infra.images import busybox
 from models.records.facts import (
     Change,
     FileChange,
@@ -239,6 +241,37 @@ def test_a_program_that_replaces_itself_is_told_under_its_new_name(
         lambda: [o for o in collecting.of(container.id, Program) if o.executable == "/tmp/busybox"],
         "what it became",
     )
+
+
+def told_of(looked: Iterable[tuple[str, Program]], pid: int) -> list[tuple[str, bool | None]]:
+    return [(one.executable, one.in_image) for _, one in looked if one.pid == pid]
+
+
+@pytest.mark.parametrize("where", ["on a volume", "in the image"])
+def test_a_program_that_is_replaced_while_it_runs_is_what_it_was(
+    docker_engine: TestEngine, image: str, collecting: Collecting, tmp_path: Path, where: str
+) -> None:
+    """Releases and upgrades put a file in the place of one that runs, which the kernel then calls
+    deleted.
+    """
+    path = "/opt/app/busybox" if where == "on a volume" else "/bin/busybox"
+    (tmp_path / "busybox").write_bytes(busybox())
+    (tmp_path / "busybox").chmod(0o755)
+    container = docker_engine.run(
+        image, [path, "sleep", "1000"], volumes={str(tmp_path): {"bind": "/opt/app", "mode": "rw"}}
+    )
+    known = known_to(collecting, container)
+    programs = Programs(Path("/"), "host/here", 1 << 26)
+    programs_known = {known.subject: known}
+    now_ns, in_image = time.time_ns(), None if where == "on a volume" else True
+    assert told_of(programs.look(now_ns, programs_known), known.pid) == [(path, in_image)]
+
+    sh(container, f"cp {path} {path}.new; mv {path}.new {path}")
+
+    assert str(Path(f"/proc/{known.pid}/exe").readlink()) == f"{path} (deleted)"
+    assert told_of(programs.look(now_ns + 1, programs_known), known.pid) == []
+    anew = Programs(Path("/"), "host/here", 1 << 26)
+    assert told_of(anew.look(now_ns, programs_known), known.pid) == [(path, in_image)]
 
 
 @pytest.mark.parametrize("dropped", [True, False])

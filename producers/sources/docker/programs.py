@@ -160,15 +160,18 @@ class Programs:
     def _tell(
         self, pid: int, process: Process, parent: str, in_image: bool | None
     ) -> Iterator[tuple[str, Program]]:
+        executable = process.executable
+        if in_image is not False:  # one that was replaced meanwhile is no other program
+            executable = executable.removesuffix(_DELETED)
         told = self._told.setdefault(process.subject, set())
-        key = (process.executable, parent, in_image)
+        key = (executable, parent, in_image)
         if key in told:
             return
         told.add(key)
         yield (
             process.subject,
             Program(
-                executable=printable(process.executable, 4096),
+                executable=printable(executable, 4096),
                 in_image=in_image,
                 parent=printable(parent, 4096) if parent else "",
                 user=self._user(pid),
@@ -203,9 +206,9 @@ class Programs:
         parent = self._processes.get(int(number))
         if parent is None or parent.subject != subject:
             return OUTSIDE if container is not None else ""
-        if not parent.executable:  # as new as its child, and not looked at yet
-            return self._executable(int(number))
-        return parent.executable if parent.executable != _KERNEL else ""
+        # One as new as its child was not looked at yet.
+        executable = parent.executable or self._executable(int(number))
+        return "" if executable == _KERNEL else executable.removesuffix(_DELETED)
 
     def _executable(self, pid: int) -> str:
         """Empty where it can't be told, as of kernel threads."""
@@ -235,21 +238,28 @@ class Programs:
 
     def _in_image(self, pid: int, executable: str, container: Known) -> bool | None:
         """Whether the image brought it: it lies in a read-only layer, and the writable one
-        holds nothing else in its place. None on a volume, which is no part of either, and
-        where nobody can tell: a process that changed its root sees no mount of that path.
+        holds nothing else in its place; one that was replaced while it runs still is what it
+        was. None on a volume, which is no part of either, and where nobody can tell: a process
+        that changed its root sees no mount of that path.
         """
-        if executable.endswith(_DELETED) or executable.startswith("/memfd:"):
+        if executable.startswith("/memfd:"):
             return False
-        mount, kind = self._mount_of(pid, executable)
+        path, deleted = executable.removesuffix(_DELETED), executable.endswith(_DELETED)
+        mount, kind = self._mount_of(pid, path)
         if mount not in (None, "/"):
             return False if kind == "tmpfs" else None
+        inside = path.lstrip("/")
+        lowers = [self._below(lower) / inside for lower in container.lowers]
+        if deleted:
+            ours = self._hash(pid)
+            unknown = not ours and mount is None  # it has ended
+            return None if unknown else ours in filter(None, map(self._hash_of, lowers))
         if container.upper is None:
             return None
-        inside = executable.lstrip("/")
         upper = self._below(container.upper) / inside
         if not os.path.lexists(upper):
             return True if mount == "/" else None
-        return any(self._same(upper, self._below(lower) / inside) for lower in container.lowers)
+        return any(self._same(upper, lower) for lower in lowers)
 
     def _below(self, path: Path) -> Path:
         return self._root / path.relative_to("/")
@@ -278,6 +288,14 @@ class Programs:
             return sha256_of(str(upper)) == sha256_of(str(lower))
         except OSError:
             return False
+
+    def _hash_of(self, file: Path) -> str:
+        """Empty for what is no file, too large, or not there."""
+        try:
+            small = file.lstat().st_size <= self._hash_most
+            return sha256_of(str(file)) if small else ""
+        except OSError:
+            return ""
 
     def _hash(self, pid: int) -> str:
         """Of what runs, even where its file is deleted by now."""
