@@ -179,6 +179,27 @@ def network(docker_engine: TestEngine, image: str) -> Network:
     return made
 
 
+def test_connections_that_are_refused_are_told_each(
+    docker_engine: TestEngine, image: str, remote: RemoteHosts, collecting: Collecting
+) -> None:
+    """A scan of ports: whoever answers that nobody listens makes the kernel forget it at once."""
+    container = docker_engine.run(image)
+    far, ports = remote.address(9), range(20_001, 20_041)
+    collecting.until(lambda: container.id in collecting.rows, "a first sample")
+
+    sh(container, f"for port in $(seq {ports[0]} {ports[-1]}); do nc -w 1 {far} $port; done; true")
+
+    def refused() -> set[int]:
+        return {
+            one.port for one in collecting.of(container.id, Connection)
+            if one.peer == far and not one.answered and one.direction is Direction.EGRESS
+        }  # fmt: skip  # a condition a line
+
+    collecting.until(lambda: refused() == {*ports}, "each port")
+    opened = [one.opened for one in collecting.of(container.id, Connection) if one.port in ports]
+    assert opened == [1] * len(ports)
+
+
 def test_probes_of_what_was_cut_off_are_not_the_hosts_doing(
     docker_engine: TestEngine, image: str, remote: RemoteHosts, network: Network,
     collecting: Collecting,

@@ -173,3 +173,39 @@ def test_what_a_host_says_to_its_own_containers_is_told_of_them_alone() -> None:
     ]
     assert [(one.direction, one.peer) for one in found["host"]] == [(Direction.EGRESS, "8.8.8.8")]
     assert found.keys() == {"server", "host"}
+
+
+TRIED = replace(CALL, answered=False, received_bytes=0, received_packets=0)
+OTHER = replace(TRIED, destination_port=81, answerer_port=81)
+
+
+def test_what_was_refused_between_two_looks_is_told_once() -> None:
+    """No table shows it: whoever tries a hundred ports of a host that refuses them is not seen."""
+    flows = started()
+
+    first = flows.look([], OWNERS, [TRIED, OTHER])["client"].told()[0]
+    waits = flows.look([TRIED], OWNERS)
+    then = flows.look([], OWNERS, [TRIED])
+    after = flows.look([], OWNERS)
+
+    assert [(one.port, one.answered, one.opened) for one in first] == [
+        (443, False, 1), (81, False, 1),
+    ]  # fmt: skip  # a table
+    assert not waits
+    assert then["client"].opened == 1
+    assert not after
+
+
+def test_what_was_told_before_it_ended_is_not_told_again() -> None:
+    """A packet to nobody stays in the table for a while, and ends without an answer too."""
+    flows = started()
+    flows.look([TRIED], OWNERS)
+    assert flows.look([TRIED], OWNERS)["client"].opened == 1
+
+    assert not flows.look([TRIED], OWNERS, [TRIED])
+    assert not flows.look([], OWNERS, [TRIED])
+
+
+def test_what_was_refused_before_the_first_look_is_none_of_ours() -> None:
+    """As with all that the first look finds."""
+    assert not Flows("host/h").look([], OWNERS, [TRIED])

@@ -2,7 +2,8 @@
 last look.
 
 A finished connection stays in the kernel's table for two minutes (TCP) or half a minute
-(UDP), so looking every few seconds misses none, short as it may have been.
+(UDP), so looking every few seconds misses none, short as it may have been; one that was refused
+is told as it goes.
 """
 
 from __future__ import annotations
@@ -94,8 +95,11 @@ class Flows:
         self._before: dict[Key, Entry] | None = None
         self._waiting: dict[Key, None] = {}
 
-    def look(self, entries: Iterable[Entry], owners: Mapping[str, str]) -> dict[str, Traffic]:
-        """What each subject sent and received since the last look, by subject.
+    def look(
+        self, entries: Iterable[Entry], owners: Mapping[str, str], refused: Iterable[Entry] = ()
+    ) -> dict[str, Traffic]:
+        """What each subject sent and received since the last look, by subject. ``refused``: what
+        ended without an answer since, and was asked for after ``entries``.
 
         ``owners`` says whose an address is: a container's, the host's, or :data:`NOBODY`'s. The
         first look only remembers: how much of what it finds is new nobody knows. A new
@@ -107,10 +111,7 @@ class Flows:
         for one in entries:
             if one.source not in owners and one.answerer not in owners:
                 continue
-            key = (
-                one.protocol, one.source, one.source_port, one.destination,
-                one.destination_port, one.answerer, one.answerer_port,
-            )  # fmt: skip  # what makes a connection this one
+            key = _key(one)
             before = known.get(key) if known is not None else one
             if before is not None and _restarted(one, before):
                 before = None
@@ -120,6 +121,11 @@ class Flows:
             self._before[key] = one
             if before is None or _moved(one, before):
                 self._share(traffic, one, before, owners)
+        for one in refused if known is not None else ():
+            key = _key(one)
+            self._waiting.pop(key, None)
+            if not (key in self._before or (known and key in known)):
+                self._share(traffic, one, None, owners)
         return traffic
 
     def _share(
@@ -144,6 +150,14 @@ class Flows:
                 sums = traffic.setdefault(subject, Traffic()).sums
                 at = (direction, peer, one.answerer_port, one.protocol)
                 sums.setdefault(at, Sum()).add(one, before, direction)
+
+
+def _key(one: Entry) -> Key:
+    """What makes a connection this one."""
+    return (
+        one.protocol, one.source, one.source_port, one.destination, one.destination_port,
+        one.answerer, one.answerer_port,
+    )  # fmt: skip  # as they lie
 
 
 def _restarted(one: Entry, before: Entry) -> bool:

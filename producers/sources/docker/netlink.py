@@ -1,4 +1,5 @@
-"""The kernel's table of connections over netlink, where ``/proc`` doesn't show it.
+"""The kernel's table of connections over netlink, where ``/proc`` doesn't show it; and those that
+were refused, which no table shows.
 
 A general decoder (pyroute2's: 67 µs an entry) turns every attribute into objects; we need
 eight values of each, most of which never change: what a pair of tuples says is remembered by
@@ -9,6 +10,7 @@ Source: linux/netfilter/nfnetlink_conntrack.h; netlink(7).
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -29,6 +31,12 @@ _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _TIMEOUT_S: Final = 2.0
 _BUFFER: Final = 1 << 20
+_DELETED: Final = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+_ENDINGS: Final = 1 << 2  # NFNLGRP_CONNTRACK_DESTROY, as a bit
+_RCVBUFFORCE: Final = 33  # SO_RCVBUFFORCE
+_WAITING_BYTES: Final = 1 << 22
+MOST_ENDINGS: Final = 5_000
+"""Connections that ended, of which one look takes in no more: what is beyond comes at the next."""
 _FAMILY_BYTES: Final = 4  # nfgenmsg, before the attributes
 
 # enum ctattr_type
@@ -80,6 +88,14 @@ class Netlink:
         except (LookupError, ValueError, struct.error):
             return None
 
+    def unanswered(self, data: bytes) -> Entry | None:
+        """The same, None too for one that was answered: most are, and cost little here."""
+        place = _attributes(data, 0, len(data)).get(_STATUS)
+        if place is None or place[0] + 4 > len(data):
+            return None
+        (status,) = _U32.unpack_from(data, place[0])
+        return None if status & _SEEN_REPLY else self.entry_of(data)
+
     def _entry(self, data: bytes, parts: Attributes) -> Entry:
         tuples = self._tuples(data, parts[_ORIGINAL], parts[_REPLY])
         (status,) = _U32.unpack_from(data, parts[_STATUS][0])
@@ -100,6 +116,55 @@ class Netlink:
             found = (named, source, source_port, destination, port, answerer, answerer_port)
         self._now[key] = found
         return found
+
+
+class Refusals:
+    """Connections of this network namespace that ended without an answer since the last call.
+
+    One that is refused leaves the table at once: who tries many ports of a host that refuses
+    them would not be seen there.
+    Raises: ConntrackUnreadable without CAP_NET_ADMIN.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+            with suppress(OSError):  # a smaller one does too
+                self._link.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, _WAITING_BYTES)
+            self._link.bind((0, _ENDINGS))
+        except OSError as problem:
+            raise ConntrackUnreadable(problem.errno, f"conntrack: {problem.strerror}") from problem
+        self._link.settimeout(0.0)
+
+    def since(self) -> list[Entry]:
+        """Those since it was asked before, or since it is there."""
+        decoder, found, left = Netlink(), [], MOST_ENDINGS
+        while left > 0:
+            try:
+                data = self._link.recv(_BUFFER)
+            except OSError as problem:
+                if problem.errno == errno.ENOBUFS:
+                    continue  # more came than there was room for: those are lost
+                break  # no more for now
+            for part in messages(data, _DELETED):
+                left -= 1
+                entry = decoder.unanswered(part[_FAMILY_BYTES:])
+                if entry is not None:
+                    found.append(entry)
+        return found
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def messages(data: bytes, kind: int) -> Iterator[bytes]:
+    """Those of one kind, each without its header."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, told, *_ = _HEADER.unpack_from(data, at)
+        if told == kind:
+            yield data[at + _HEADER.size : at + length]
+        at += max(length, _HEADER.size) + 3 & ~3
 
 
 def dumped(link: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:

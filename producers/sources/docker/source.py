@@ -28,6 +28,7 @@ from producers.sources.docker.host import Host, machine_id
 from producers.sources.docker.identity import Here, Known
 from producers.sources.docker.interfaces import NetworkFile
 from producers.sources.docker.listens import Listens
+from producers.sources.docker.netlink import Refusals
 from producers.sources.docker.programs import REFRESH_NS, Programs
 from producers.sources.docker.readings import FEATURES, NAN, Reading, row
 from producers.sources.docker.secrecy import Secrecy, deployment_key
@@ -104,6 +105,7 @@ class DockerSource:
         self._host_before: Reading | None = None
         self._host_refresh = Every(REFRESH_NS)
         self._connections = self._connection_table()
+        self._refusals = self._refused_connections()
         self._flows, self._flows_wait = Flows(self._subject), 0
         self._owned: set[str] = set()  # addresses, at the last look
         self._left: dict[str, int] = {}  # and those that nobody has any more, since when
@@ -166,6 +168,8 @@ class DockerSource:
         self._meters.clear()
         self._listens.close()
         self._host.close()
+        if self._refusals is not None:
+            self._refusals.close()
 
     # ---- one look --------------------------------------------------------------------------
 
@@ -184,7 +188,8 @@ class DockerSource:
             return None
         self._flows_spent, self._flows_wait = self._flows_due, len(entries) // ENTRIES_A_LOOK
         self._flows_due = self._flows_wait + 1
-        return self._flows.look(entries, self._owners(known, now_ns))
+        refused = self._refusals.since() if self._refusals is not None else ()
+        return self._flows.look(entries, self._owners(known, now_ns), refused)
 
     def _owners(self, known: dict[str, Known], now_ns: int) -> dict[str, str]:
         """Whose an address is, and was lately. What shares another's network speaks as that one."""
@@ -311,6 +316,11 @@ class DockerSource:
     def _connection_table(self) -> Callable[[], Iterable[conntrack.Entry]] | None:
         with suppress(OSError):
             return conntrack.reader(self._root)
+        return None
+
+    def _refused_connections(self) -> Refusals | None:
+        with suppress(OSError):
+            return Refusals()
         return None
 
     def _what_lacks(self, *, answered: bool, key_made: bool) -> Iterator[str]:
