@@ -53,7 +53,7 @@ from producers.gather.places import Places
 from producers.settings import load as producers_load
 from producers.sources.docker import cgroups, conntrack, events, interfaces, listens, stats
 from producers.sources.docker.identity import Here, known_of, time_ns
-from producers.sources.docker.netlink import Netlink
+from producers.sources.docker.netlink import Netlink, messages
 from producers.sources.docker.secrecy import Secrecy, deployment_key
 from producers.sources.docker.sockets import place_of
 from producers.sources.docker.watch import STRANGE
@@ -215,6 +215,12 @@ def _places(path: Path) -> None:
     places = Places([path])
     for address in ("198.51.100.9", "2001:db8::1", "", "h"):
         places.of(address)
+
+
+def _netlink(data: bytes) -> None:
+    Netlink().entry_of(data)
+    Netlink().unanswered(data)
+    list(messages(data, 258))
 
 
 def _settings(path: Path) -> None:
@@ -438,7 +444,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     Target("docker/time", _text(time_ns), lambda: [b"2026-11-25T10:00:00.5+02:00"], (f"{_DOCKER}.identity:time_ns",), _ENGINE),
     Target("docker/event", _event, lambda: EVENTS, (f"{_DOCKER}.secrecy:_escaped",), _ENGINE),
     Target("docker/stats", lambda data: stats.reading_of(orjson.loads(data), 1), lambda: [STATS], (f"{_DOCKER}.stats:reading_of",), _ENGINE),
-    Target("docker/netlink", lambda data: Netlink().entry_of(data), _netlink_entries, (f"{_DOCKER}.netlink:Netlink._entry", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
+    Target("docker/netlink", _netlink, _netlink_entries, (f"{_DOCKER}.netlink:Netlink._entry", f"{_DOCKER}.netlink:Netlink.unanswered", f"{_DOCKER}.netlink:messages", f"{_DOCKER}.netlink:_attributes", f"{_DOCKER}.netlink:_tuple", f"{_DOCKER}.netlink:_counts"), ()),
     Target("docker/conntrack", _text(lambda text: list(conntrack.entries_of(text))), lambda: [TRACKED], (f"{_DOCKER}.conntrack:_usual",), ()),
     Target("docker/listens", _text(lambda text: list(listens.told(listens.listening(text)))), lambda: [LISTENING], (f"{_DOCKER}.listens:_address",), ()),
     Target("docker/sockets", lambda data: list(listens.told(filter(None, [place_of(data)]))), lambda: LISTENERS, (f"{_DOCKER}.sockets:place_of",), ()),

@@ -113,12 +113,16 @@ class Programs:
             return
         if process.younger_than(RUNTIME_NS, now_ns) and self._is_runtime(pid, executable, known):
             return
-        if process.executable or process.seen_ns != now_ns:
-            process.subject = self._subject(pid, known)  # the number may be another's by now
+        subject = self._subject(pid, known)  # the number may be another's by now
+        if self._executable(pid) == executable:
+            process.subject = subject
+        elif process.seen_ns != now_ns:
+            return
         container = known.get(process.subject)
         parent = self._parent(pid, process.subject, container)
         in_image = self._in_image(pid, executable, container) if container else None
-        if in_image is not False and self._executable(pid) != executable:
+        proves = in_image is False and not _nameless(executable)
+        if not proves and self._executable(pid) != executable:
             return  # it has ended: whose it was, and who started it, the kernel no longer tells
         process.executable = executable
         if container is None and _at_work(executable, parent):
@@ -146,7 +150,7 @@ class Programs:
         itself so, was started from outside, and runs from its file on the host, from a copy in
         memory, or, as the kernel tells a file whose mount is gone again, from ``/``.
         """
-        nameless = executable == "/" or executable.startswith("/memfd:")
+        nameless = _nameless(executable)
         if not nameless and "runc" not in executable:
             return False
         name = self._status(pid, "Name")
@@ -306,6 +310,11 @@ class Programs:
             return sha256_of(path, follow=True)
         except OSError:
             return ""
+
+
+def _nameless(executable: str) -> bool:
+    """Whether it runs from no file that has a name: the runtime does for a moment, too."""
+    return executable == "/" or executable.startswith("/memfd:")
 
 
 def _at_work(executable: str, parent: str) -> bool:
