@@ -92,11 +92,16 @@ def test_isolation_cuts_both_ways_and_open_connections_and_release_puts_all_back
 ) -> None:
     """The promise of the whole pipeline: cut off at once, proven, and as it was afterwards."""
     far = started(
-        docker_engine, image, networks[0], "sh", "-c", "nc -l -p 7000 > /tmp/got; sleep 9999"
+        docker_engine,
+        image,
+        networks[0],
+        "sh",
+        "-c",
+        "while true; do nc -l -p 7000 >> /tmp/got; done",
     )
     talk = (
         "httpd -p 8080 -h /tmp; while true; do "
-        f"while true; do echo x; usleep 20000; done | nc {connected(far)[networks[0]][0]} 7000; "
+        f"while echo x; do usleep 20000; done | nc {connected(far)[networks[0]][0]} 7000; "
         "usleep 50000; done"  # the far end may not listen yet
     )
     victim = started(docker_engine, image, networks[0], "sh", "-c", talk)

@@ -5,6 +5,7 @@ told apart from the others, and comes with what to do.
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -231,7 +232,10 @@ def test_a_clock_that_is_wrong_is_found(
         fault = only(faults(case(kafka, part, tmp_path, clock=clock), "clock"), "clock")
 
     way = "ahead of" if wrong_s > 0 else "behind"
-    assert fault.problem == f"its clock is 90 s {way} the log's"
+    told = re.fullmatch(rf"its clock is (\d+) s {way} the log's", fault.problem)
+    assert told is not None
+    # Between the log's last record and our look passes a moment, a second on a busy machine.
+    assert abs(int(told[1]) - abs(wrong_s)) <= 5
 
 
 def test_a_log_that_takes_nothing_in_tells_no_time(kafka: SecuredKafka, tmp_path: Path) -> None:
