@@ -105,7 +105,7 @@ class Facts:
         return 1.0 - self.unseen_mass(_kind(key))
 
     def others(self, key: str, subject: str) -> int:
-        """How many others are known to have shown it, up to :data:`MOST_NAMED`."""
+        """How many others are known by name to have shown it."""
         seen = self.seen.get(key)
         return len({*(seen.by if seen else ()), *self.fresh.get(key, ())} - {subject})
 

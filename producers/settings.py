@@ -107,7 +107,7 @@ class Gather(Table):
     """How long samples wait for the inventory of their container."""
     places: tuple[Path, ...] = ()
     """Files of the MaxMind DB format (GeoLite2-Country, GeoLite2-ASN, DB-IP, IPinfo) that tell the
-    country, and who runs the network, of whom containers talk to. Without one, neither is told."""
+    country and the network of those whom containers talk to. Without one, neither is told."""
 
 
 def _data_dir() -> Path:

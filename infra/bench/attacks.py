@@ -12,22 +12,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from rich.console import Console
 
-from infra.bench.operations import taking_notes
-from infra.demo import machine
-from infra.demo.containers import PARTNER, PORT, SIBLINGS, STRANGER, Troupe
-from infra.demo.deployment import Deployment
-from infra.demo.remote import RemoteHosts
+from infra.bench.watched import Place, told
+from infra.demo.containers import PORT, SIBLINGS, Troupe
 from infra.demo.telling import Telling
 from models.records.verdict import Level
 from streams.demo.notes import Notes
-from streams.demo.view import View
 
 APART_S: Final = 10.0
 WATCHED_S: Final = 90.0
@@ -110,25 +104,12 @@ ATTACKS: Final = (
 
 def main() -> int:
     """Exit codes: 0 each was called what it should be; 1 one was not; 2 it can't be told here."""
-    try:
-        machine.check()
-    except machine.DemoUnavailable as problem:
-        sys.stderr.write(f"it can't be told here: {problem}\n")
-        return 2
-    run = machine.new_run()
-    with machine.engine() as client, ExitStack() as undo:
-        undo.enter_context(machine.directory(run.scratch))
-        undo.enter_context(machine.flow_accounting())
-        remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
-        troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
-        deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
-        notes = undo.enter_context(taking_notes(deployment))
-        view = undo.enter_context(View(Console(stderr=True), notes, "real time"))
-        telling = Telling(deployment, troupe, view)
-        telling.warm_up()
-        telling.train()
-        begun = [_begin(attack, client, telling) for attack in ATTACKS]
-        telling.live(WATCHED_S)
+    return told(_play)
+
+
+def _play(place: Place, telling: Telling, notes: Notes) -> int:
+    begun = [_begin(attack, place.client, telling) for attack in ATTACKS]
+    telling.live(WATCHED_S)
     return _tell(begun, notes)
 
 
@@ -149,7 +130,7 @@ def _begin(attack: Attack, client: Any, telling: Telling) -> Begun:
 def _tell(begun: list[Begun], notes: Notes) -> int:
     with notes.lock:
         findings = [(one.verdict, one.before) for one in notes.findings]
-    told, short = [], 0
+    endings, short = [], 0
     for one in begun:
         called = [
             [v for v, before in findings if v.subject == subject and v.at_ns >= one.began_ns
@@ -159,12 +140,12 @@ def _tell(begun: list[Begun], notes: Notes) -> int:
         highest = [max(of, key=lambda v: (v.level.rank, -v.at_ns), default=None) for of in called]
         least = min(0 if v is None else v.level.rank for v in highest)
         short += least < one.attack.least.rank
-        told.append({
+        endings.append({
             "attack": one.attack.name, "least": one.attack.least,
             "called": [v and {"level": v.level, "after_s": round((v.at_ns - one.began_ns) / 1e9, 1),
                               "why": [r.text for r in v.reasons[:3]]} for v in highest],
         })  # fmt: skip  # a record
-    body = {"attacks": len(begun), "short": short, "told": told}
+    body = {"attacks": len(begun), "short": short, "told": endings}
     sys.stdout.write(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n")
     return int(short > 0)
 

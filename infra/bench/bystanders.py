@@ -10,8 +10,6 @@ from typing import Any, Final
 from infra.demo.containers import PORT, SIBLINGS, Troupe
 from infra.images import build, busybox
 
-MIRROR: Final = 20
-"""The remote host from which the host fetches what it installs."""
 JOB_AFTER_S: Final = 270
 """When the job runs for the first time: its lineage is learned by then."""
 _FROM_VOLUME: Final = "while :; do /opt/app/busybox sleep 1; done"

@@ -17,24 +17,18 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from rich.console import Console
 
-from infra.bench.bystanders import MIRROR, Bystanders
-from infra.demo import machine
-from infra.demo.containers import MEMORY_BYTES, PARTNER, PORT, SIBLINGS, STRANGER, Troupe
-from infra.demo.deployment import Deployment
-from infra.demo.remote import RemoteHosts
+from infra.bench.bystanders import Bystanders
+from infra.bench.watched import MIRROR, Place, told
+from infra.demo.containers import MEMORY_BYTES, PARTNER, PORT, SIBLINGS, Troupe
 from infra.demo.telling import Telling
 from infra.images import busybox
-from models.contract import Topics
 from models.records.verdict import Level
-from streams.demo.notes import Notes, NoteTaker
-from streams.demo.view import View
+from streams.demo.notes import Notes
 
 AFTER_S: Final = 20.0
 """Between two operations: some looks, and a verdict."""
@@ -287,48 +281,23 @@ OPERATIONS: Final[tuple[Callable[[Hands], None], ...]] = (
 
 def main() -> int:
     """Exit codes: 0 nothing above *watch*; 1 something; 2 it can't be told here."""
-    try:
-        machine.check()
-    except machine.DemoUnavailable as problem:
-        sys.stderr.write(f"it can't be told here: {problem}\n")
-        return 2
-    run = machine.new_run()
-    with machine.engine() as client, ExitStack() as undo:
-        undo.enter_context(machine.directory(run.scratch))
-        undo.enter_context(machine.flow_accounting())
-        there = (PARTNER, STRANGER, MIRROR)
-        remote = undo.enter_context(RemoteHosts(run.name, there, (PORT,)))
-        troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
-        others = Bystanders(client, troupe, run.scratch / "volume", remote.address(PARTNER))
-        others.settle()
-        deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
-        notes = undo.enter_context(taking_notes(deployment))
-        view = undo.enter_context(View(Console(stderr=True), notes, "real time"))
-        telling = Telling(deployment, troupe, view)
-        telling.warm_up()
-        telling.train()
-        _live(telling, Hands(client, troupe, others, remote.address(MIRROR)))
-    return _tell(notes)
+    return told(_play, lambda place: _others(place).settle())
 
 
-@contextmanager
-def taking_notes(deployment: Deployment) -> Iterator[Notes]:
-    """Of all that its topics say."""
-    settings = deployment.settings
-    taker = NoteTaker(settings.kafka.librdkafka(), Topics(settings.topic_prefix))
-    try:
-        yield taker.notes
-    finally:
-        taker.close()
+def _others(place: Place) -> Bystanders:
+    partner = place.remote.address(PARTNER)
+    return Bystanders(place.client, place.troupe, place.scratch / "volume", partner)
 
 
-def _live(telling: Telling, hands: Hands) -> None:
+def _play(place: Place, telling: Telling, notes: Notes) -> int:
+    hands = Hands(place.client, place.troupe, _others(place), place.remote.address(MIRROR))
     telling.live(LIVED_S)
     for operation in OPERATIONS:
         telling.view.stage(operation.__name__.replace("_", " "))
         operation(hands)
         telling.live(AFTER_S)
     telling.live(LIVED_S)
+    return _tell(notes)
 
 
 def _tell(notes: Notes) -> int:
