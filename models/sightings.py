@@ -7,7 +7,7 @@ from typing import Final
 
 from models.detection import Detection
 from models.detectors import identity, rarity
-from models.detectors.rarity import BELONGING, PLACES, PROOF, STRONG, WEAK, Told
+from models.detectors.rarity import PLACES, PROOF, STRONG, WEAK, Told
 from models.learning import learning
 from models.lineage import Case, LineageState, Recent
 from models.records.facts import (
@@ -51,17 +51,18 @@ def _noticed(state: LineageState, seen: Observation, member: Member,
         return _lifecycle(state, seen, fact)
     if isinstance(fact, Coverage):
         text = f"we see less of it: {fact.problem} {fact.detail}".rstrip()
-        told = Told(f"coverage {fact.problem}", Family.COVERAGE, WEAK, text)
-        return not fact.until_ns and _note(state, seen, told, 1.0)
-    rare, dismissed, normal = False, False, False
-    for told in rarity.told(fact):
-        kind = told.key.partition(" ")[0]
-        dismissed = told.key in state.facts.dismissed or (dismissed and kind in BELONGING)
-        normal = state.facts.normal(told.key) or (normal and kind in PLACES)
-        if dismissed or normal:
-            state.facts.sight(told.key, subject)
+        less = Told(f"coverage {fact.problem}", Family.COVERAGE, WEAK, text)
+        return not fact.until_ns and _note(state, seen, less, 1.0)
+    facts, told = state.facts, rarity.told(fact)
+    rare, peer = False, told[0].key if told else ""
+    for one in told:
+        kind = one.key.partition(" ")[0]
+        # Where a known peer is, is no news, and a port is dismissed with the peer it belongs to.
+        known = facts.normal(one.key) or (kind in PLACES and facts.normal(peer))
+        if known or (kind == "port" and peer in facts.dismissed):
+            facts.sight(one.key, subject)
         else:
-            rare |= _new(state, seen, told, detection)
+            rare |= _new(state, seen, one, detection)
     return rare
 
 

@@ -33,8 +33,6 @@ lineage of ours. Each has its own unseen mass: to a crawler every host is new, n
 """
 PLACES: Final = frozenset({"country", "network"})
 """Kinds that tell where a peer is, which of a known one is no news."""
-BELONGING: Final = PLACES | {"port"}
-"""Kinds that are called normal with the peer that they belong to, not by themselves."""
 TEACHABLE: Final = frozenset({
     "peer", "mate", "port", "country", "network", "in", "from", "listen", "prog", "file", "xfile",
     "exec", "who",

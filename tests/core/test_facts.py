@@ -94,6 +94,10 @@ def test_what_is_shown_on_two_days_is_a_habit_also_where_it_was_doubted() -> Non
     assert nights(lived(0), peer, 1, 25, doubted=backup)
     assert not nights(lived(0), "drop /tmp/x", 1, 25, 49)
     facts = lived(0)
+    for subject in "abc":
+        facts.sight(peer, subject)
+    assert not nights(facts, peer, 1, doubted=backup), "that all of them are doubted is no excuse"
+    facts = lived(0)
     assert not nights(facts, peer, 1, doubted=backup)
     assert not nights(facts, peer, 1, vetoed=backup)
     assert not nights(facts, peer, 25, doubted=backup)

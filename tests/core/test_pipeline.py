@@ -15,7 +15,7 @@ from models.errors import MalformedRecord
 from models.features import Array
 from models.pipeline import Arrival, Core, Models, check_arrival, deviations, judge, tick
 from models.records.codec import encode
-from models.records.facts import Coverage, Exec, Fact, Lifecycle, Observation, Program
+from models.records.facts import BootIdentity, Coverage, Exec, Fact, Lifecycle, Observation, Program
 from models.records.samples import Samples
 from models.records.telemetry import Batch, Sightings, Tick
 from models.records.verdict import Family, Level
@@ -304,6 +304,32 @@ def meets(peer: str, country: str) -> Story:
     def story(_: Lineage, place: int, __: Array, facts: list[Fact]) -> None:
         if place == 0:
             facts.append(dataclasses.replace(connection(f"{peer}:443", 400), peer_country=country))
+
+    return story
+
+
+def test_a_release_with_other_settings_is_said_once() -> None:
+    """Ten replicas that roll out are one change, not ten."""
+    lineage, watch = Lineage("web", 4, 5.0), Watch(Core())
+    watch.run([lineage], 900)
+    before = len(watch.findings)
+    changed = {"HOST": "h", "LD_PRELOAD": "/lib/x.so"}
+
+    for place in range(3):
+        subject = lineage.pods[place].member.subject
+        boot = BootIdentity(lineage.image, ("server",), environment=changed)
+        watch.run([lineage], 60, starts(subject, boot))
+
+    called = [f for f in watch.findings[before:] if f.verdict.level is Level.SUSPECT]
+    assert [f.verdict.subject for f in called] == [lineage.pods[0].member.subject]
+
+
+def starts(subject: str, boot: BootIdentity) -> Story:
+    """One of them says, over and over, that it has started so."""
+
+    def story(lineage: Lineage, place: int, _: Array, facts: list[Fact]) -> None:
+        if lineage.pods[place].member.subject == subject:
+            facts.append(boot)
 
     return story
 

@@ -240,5 +240,7 @@ def test_facts_of_two_nights_are_a_habit_unless_they_condemn(
     called = [f for f in watch.findings if f.verdict.level.rank >= Level.SUSPECT.rank]
     assert max(f.verdict.level.rank for f in called) == level.rank
     assert {(f.verdict.at_ns - START_NS) // DAY_NS for f in called} == days
+    (state,) = watch.states.values()
+    assert unpack(pack(state)).facts.seen == state.facts.seen, "another worker knows the days, too"
     second = next(f for f in called if f.verdict.at_ns >= START_NS + DAY_NS).verdict
     assert any("first seen of this image 24 h ago" in r.text for r in second.reasons) != row_too

@@ -123,7 +123,6 @@ class Flows:
                 self._share(traffic, one, before, owners)
         for one in refused if known is not None else ():
             key = _key(one)
-            self._waiting.pop(key, None)
             if not (key in self._before or (known and key in known)):
                 self._share(traffic, one, None, owners)
         return traffic
