@@ -44,8 +44,9 @@ speak, both by chance at once is rarer still.
 _ON_ITS_WAY: Final = 0.3
 """Share of the line from which a feature is told beside the one that leads its family."""
 _SCAN_PAIRS: Final = 10
-_CLOSED: Final = frozenset({"in", "from", "file", "coverage"})
-"""Kinds of facts that never agree with another: too common to be more than a word."""
+_CLOSED: Final = frozenset({"in", "from", "file", "hand", "coverage"})
+"""Kinds of facts that never agree with another: too common to be more than a word. What people do
+by hand is new every time, and so is with whom it talks."""
 _KEPT_S: Final = 1_800.0
 """A stranger is remembered for so long: what goes to it adds up."""
 _OWN: Final = frozenset({"boot", "oom", "crash", "coverage"})

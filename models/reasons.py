@@ -41,18 +41,23 @@ def others(siblings: int, shared: float) -> str:
 
 def magnitude(at: int, value: float, low: float, high: float, siblings: str, rarity: float,
               lasted_s: float, rising: bool) -> Reason:  # fmt: skip  # two lines
-    """A feature off its range; values as baselines see them (models/features.py)."""
+    """A feature off its range; values as baselines see them (models/features.py), NaN where it is
+    no longer measured: of a container that is cut off nothing is sent.
+    """
     feature = FEATURES[at]
     now, least, most = restored(at, value, low, high)
     change = "rising, " if rising else ""
     since = f"for {lasted_s:.0f} s" if lasted_s >= 0.5 else "just now"
+    known = math.isfinite(now)
+    told = amount(now, feature.unit) if known else "(not measured now)"
     text = (
-        f"{feature.says} {amount(now, feature.unit)}, {change}{since}; "
+        f"{feature.says} {told}, {change}{since}; "
         f"usual {amount(least, feature.unit)} to {amount(most, feature.unit)}; {siblings}"
     )
     return Reason(
-        feature.family, Evidence.MAGNITUDE, text, feature.name, now, least, most, rarity, siblings
-    )
+        feature.family, Evidence.MAGNITUDE, text, feature.name, now if known else None, least, most,
+        rarity, siblings,
+    )  # fmt: skip  # in the order of the class
 
 
 def onset(beyond: float, features: Sequence[int], values: Sequence[float],

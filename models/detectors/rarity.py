@@ -34,8 +34,8 @@ lineage of ours. Each has its own unseen mass: to a crawler every host is new, n
 PLACES: Final = frozenset({"country", "network"})
 """Kinds that tell where a peer is, which of a known one is no news."""
 TEACHABLE: Final = frozenset({
-    "peer", "mate", "port", "country", "network", "in", "from", "listen", "prog", "file", "xfile",
-    "exec", "who",
+    "peer", "mate", "port", "country", "network", "in", "from", "listen", "prog", "hand", "file",
+    "xfile", "exec", "who",
 })  # fmt: skip  # a list
 """Kinds that people may call normal. Proofs are not among them, whoever says so."""
 
@@ -157,7 +157,11 @@ def _program(fact: Program) -> tuple[Told, ...]:
         return (Told(f"drop {shape(fact.executable)}", Family.PROCESS, PROOF, text),)
     text = f"runs {fact.executable}{by}"
     program = fact.executable if fact.in_image else shape(fact.executable)
-    return (Told(f"prog {program} < {shape(fact.parent)}", Family.PROCESS, WEAK, text),)
+    started = f"{program} < {shape(fact.parent)}"
+    if fact.login:
+        by_hand = f"{fact.login}, who has logged in, {text}"
+        return (Told(f"hand {started}", Family.ACCESS, WEAK, by_hand),)
+    return (Told(f"prog {started}", Family.PROCESS, WEAK, text),)
 
 
 def _file(fact: FileChange) -> tuple[Told, ...]:

@@ -82,7 +82,9 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program runs. ``in_image`` is None where that could not be determined."""
+    """A program runs. ``in_image`` is None where that could not be determined. ``login``: who has
+    logged in to the host and runs it at a terminal; empty for services and what they start.
+    """
 
     KIND: ClassVar[str] = "program"
     executable: str
@@ -91,6 +93,7 @@ class Program:
     user: str = ""
     pid: int = 0
     sha256: str = ""
+    login: str = ""
 
     def __post_init__(self) -> None:
         checks.name(self.executable, "executable", 4096)

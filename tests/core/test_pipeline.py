@@ -283,6 +283,22 @@ def test_a_program_that_a_new_image_does_not_have_is_said_while_it_is_learned() 
     assert not [one for one in watch.findings[before:] if one.verdict.level.rank > 1]
 
 
+@pytest.mark.parametrize(("login", "level"), [("root", Level.WATCH), ("", Level.SUSPECT)])
+def test_who_works_on_a_host_by_hand_is_watched_no_more(login: str, level: Level) -> None:
+    """Whom a person at a terminal talks to is as new as what he runs; a service that starts
+    another program, which talks to a stranger, is another matter.
+    """
+    lineage, watch = Lineage("database", 4, 5.0, siblings=2, name="host/pool"), Watch(Core())
+    watch.run([lineage], 900)
+
+    sighted(watch, lineage, Program("/usr/bin/curl", parent="/bin/bash", login=login))
+    sighted(watch, lineage, connection("203.0.113.9:443"))
+
+    assert watch.worst() is level
+    texts = [r.text for f in watch.findings for r in f.verdict.reasons]
+    assert any("who has logged in" in text for text in texts) == bool(login)
+
+
 def test_a_new_country_is_told_of_a_new_peer_alone() -> None:
     """Files of places change, and come to a fleet that is long known: that is no news."""
     lineage, watch = Lineage("database", 3, 5.0), Watch(Core())

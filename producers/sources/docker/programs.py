@@ -41,6 +41,8 @@ one of the host's, such as those of another engine."""
 RUNTIME_NS: Final = 5 * 10**9
 """So long a process may be the runtime on its way into a container; a busy host takes seconds."""
 _KERNEL: Final = "\0kernel"
+_NOBODY: Final = str(2**32 - 1)
+"""The login of what nobody has logged in for."""
 _CHUNK: Final = 1 << 20
 
 
@@ -66,7 +68,7 @@ class Programs:
         self._host = host_subject
         self._hash_most = hash_most_bytes
         self._processes: dict[int, Process] = {}
-        self._told: dict[str, set[tuple[str, str, bool | None]]] = {}
+        self._told: dict[str, set[tuple[str, str, bool | None, str]]] = {}
         self._refresh = Every(REFRESH_NS)
         self._looks = 0
 
@@ -168,7 +170,8 @@ class Programs:
         if in_image is not False:  # one that was replaced meanwhile is no other program
             executable = executable.removesuffix(_DELETED)
         told = self._told.setdefault(process.subject, set())
-        key = (executable, parent, in_image)
+        login = self._login(pid) if process.subject == self._host else ""
+        key = (executable, parent, in_image, login)
         if key in told:
             return
         told.add(key)
@@ -181,6 +184,7 @@ class Programs:
                 user=self._user(pid),
                 pid=pid,
                 sha256=self._hash(pid) if in_image is False else "",
+                login=login,
             ),
         )
 
@@ -223,6 +227,21 @@ class Programs:
 
     def _user(self, pid: int) -> str:
         uid = self._status(pid, "Uid").split("\t")[0]
+        return "root" if uid == "0" else uid
+
+    def _login(self, pid: int) -> str:
+        """Who has logged in and runs it at a terminal, as the kernel's audit has it; empty for
+        services and all that they start, a job of cron's among it.
+        """
+        try:
+            with self._opened(pid, "loginuid") as file:
+                uid = file.read().strip()
+            with self._opened(pid, "stat") as file:
+                terminal = file.read().rpartition(")")[2].split()[4]
+        except (OSError, IndexError):
+            return ""  # it has ended, or the kernel keeps no audit
+        if terminal == "0" or uid in ("", _NOBODY):
+            return ""
         return "root" if uid == "0" else uid
 
     def _opened(self, pid: int, name: str) -> TextIO:
