@@ -29,10 +29,8 @@ from infra.demo.machine import DemoUnavailable, Run
 from infra.demo.remote import RemoteHosts
 from infra.demo.stories import STORIES, Story
 from infra.demo.telling import Telling
-from models.contract import Topics
 from models.errors import PlimsollError
 from streams.commands.output import print_json
-from streams.demo.notes import NoteTaker
 from streams.demo.script import Told
 from streams.demo.view import View, closing, console_for
 
@@ -122,8 +120,7 @@ def _told(client: Any, run: Run, stories: Sequence[Story], console: Console) -> 
         remote = undo.enter_context(RemoteHosts(run.name, (PARTNER, STRANGER), (PORT,)))
         troupe = undo.enter_context(Troupe(client, run.name, remote, run.scratch / "stage"))
         deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
-        taker = _note_taker(deployment)
-        undo.callback(taker.close)
+        taker = undo.enter_context(deployment.note_taker())
         view = undo.enter_context(View(console, taker.notes, "real time"))
         telling = Telling(deployment, troupe, view)
         telling.warm_up()
@@ -134,11 +131,6 @@ def _told(client: Any, run: Run, stories: Sequence[Story], console: Console) -> 
         reports = _reports(deployment, told, run.kept)
         counted, rejected = taker.notes.counted["samples"], len(taker.notes.rejected)
         return Ending(told, seen, reports, counted, rejected)
-
-
-def _note_taker(deployment: Deployment) -> NoteTaker:
-    settings = deployment.settings
-    return NoteTaker(settings.kafka.librdkafka(), Topics(settings.topic_prefix))
 
 
 def _reports(deployment: Deployment, told: Sequence[Told], kept: Path) -> list[str]:

@@ -20,7 +20,7 @@ import orjson
 from infra.bench.watched import Place, told
 from infra.demo.containers import PORT, SIBLINGS, Troupe
 from infra.demo.telling import Telling
-from models.records.verdict import Level
+from models.records.verdict import Level, Verdict
 from streams.demo.notes import Notes
 
 APART_S: Final = 10.0
@@ -129,14 +129,10 @@ def _begin(attack: Attack, client: Any, telling: Telling) -> Begun:
 
 def _tell(begun: list[Begun], notes: Notes) -> int:
     with notes.lock:
-        findings = [(one.verdict, one.before) for one in notes.findings]
+        verdicts = list(notes.verdicts)
     endings, short = [], 0
     for one in begun:
-        called = [
-            [v for v, before in findings if v.subject == subject and v.at_ns >= one.began_ns
-             and v.level.rank > before.rank]
-            for subject in one.subjects
-        ]  # fmt: skip  # a condition a line
+        called = [_new(verdicts, subject, one.began_ns) for subject in one.subjects]
         highest = [max(of, key=lambda v: (v.level.rank, -v.at_ns), default=None) for of in called]
         least = min(0 if v is None else v.level.rank for v in highest)
         short += least < one.attack.least.rank
@@ -148,6 +144,20 @@ def _tell(begun: list[Begun], notes: Notes) -> int:
     body = {"attacks": len(begun), "short": short, "told": endings}
     sys.stdout.write(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n")
     return int(short > 0)
+
+
+def _new(verdicts: list[Verdict], subject: str, began_ns: int) -> list[Verdict]:
+    """What was said of it since then that was not before: of a higher level, or for other facts
+    or families.
+    """
+    of_it = [v for v in verdicts if v.subject == subject]
+    before = [v for v in of_it if v.at_ns < began_ns]
+    level = max((v.level.rank for v in before), default=0)
+    known = {why for v in before for why in (*v.facts, *v.families)}
+    return [
+        v for v in of_it
+        if v.at_ns >= began_ns and (v.level.rank > level or not known >= {*v.facts, *v.families})
+    ]  # fmt: skip  # a condition a line
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ on a real Kafka and learned, for whatever is to befall them then.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +18,7 @@ from infra.demo.containers import PARTNER, PORT, STRANGER, Troupe
 from infra.demo.deployment import Deployment
 from infra.demo.remote import RemoteHosts
 from infra.demo.telling import Telling
-from models.contract import Topics
-from streams.demo.notes import Notes, NoteTaker
+from streams.demo.notes import Notes
 from streams.demo.view import View
 
 MIRROR: Final = 20
@@ -58,20 +57,9 @@ def told(
         if beside is not None:
             beside(place)
         deployment = undo.enter_context(Deployment(run.name, run.scratch, run.kept))
-        notes = undo.enter_context(_taking_notes(deployment))
+        notes = undo.enter_context(deployment.note_taker()).notes
         view = undo.enter_context(View(Console(stderr=True), notes, "real time"))
         telling = Telling(deployment, troupe, view)
         telling.warm_up()
         telling.train()
         return play(place, telling, notes)
-
-
-@contextmanager
-def _taking_notes(deployment: Deployment) -> Iterator[Notes]:
-    """Of all that its topics say."""
-    settings = deployment.settings
-    taker = NoteTaker(settings.kafka.librdkafka(), Topics(settings.topic_prefix))
-    try:
-        yield taker.notes
-    finally:
-        taker.close()

@@ -14,6 +14,8 @@ from typing import Final, Self
 from infra.demo.machine import ENGINE
 from infra.demo.stories import lineage
 from infra.kafka import KafkaServer
+from models.contract import Topics
+from streams.demo.notes import NoteTaker
 from streams.settings import Settings, load
 
 PLIMSOLL: Final = (sys.executable, "-m", "streams")
@@ -91,6 +93,11 @@ class Deployment:
                 f"`plimsoll {shlex.join(words)}` ended with exit code {done.returncode}: {said}"
             )
         return done.stdout
+
+    def note_taker(self) -> NoteTaker:
+        """Notes all that its topics say, until it is closed."""
+        settings = self.settings
+        return NoteTaker(settings.kafka.librdkafka(), Topics(settings.topic_prefix))
 
     def check(self) -> None:
         """Raises: DeploymentFailed when the supervisor has ended."""

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -52,6 +52,12 @@ class NoteTaker:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="notes", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._stop.set()
