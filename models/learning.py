@@ -52,8 +52,8 @@ def meet_image(state: LineageState, name: str, at_ns: int) -> None:
         image.baseline, image.tail, image.line, image.lift, image.rhythm = (
             newest.baseline.inherited(), newest.tail, newest.line, newest.lift, newest.rhythm,
         )  # fmt: skip  # one thought
-        image.together, image.onset_tail, image.onset_lift = (
-            newest.together, newest.onset_tail, newest.onset_lift,
+        image.together, image.onset_tail, image.onset_lift, image.taught = (
+            newest.together, newest.onset_tail, newest.onset_lift, newest.taught,
         )  # fmt: skip  # one thought
     state.images[name] = image
 

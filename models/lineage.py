@@ -15,6 +15,7 @@ import numpy as np
 
 from models.baseline import Baseline, Block
 from models.budget import Lift, Tail
+from models.contract import telemetry_key
 from models.detectors.residual import Together
 from models.facts import Facts
 from models.features import SIZE, Array
@@ -130,6 +131,8 @@ class Image:
     onset_tail: Tail = field(default_factory=Tail)
     onset_lift: Lift = field(default_factory=Lift)
     """What departs together in quiet times, and the line of models/onset.py."""
+    taught: str = ""
+    """The model whose history of this lineage onsets are held against; empty: none's."""
     before: Before | None = None
 
     def copy(self) -> Image:
@@ -162,6 +165,10 @@ class LineageState:
     cases: dict[str, Case] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     lessons: Lessons = field(default_factory=lambda: UNTAUGHT)
+
+    @property
+    def group(self) -> str:
+        return telemetry_key(self.scope, self.lineage, self.role)
 
     def copy(self, *, members: bool = True) -> LineageState:
         """``members``: their arrays, too; else both have the same."""

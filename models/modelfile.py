@@ -1,17 +1,25 @@
-"""A forest as a file: npz without pickles, checked through and through before use."""
+"""A model as a file, a forest and histories: npz without pickles, checked through and through
+before use.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any, Final
 
 import numpy as np
 
+from models.budget import Tail
 from models.detectors.forest import Trees
+from models.detectors.residual import Residual
 from models.errors import UntrustedFile
 from models.features import Array
+from models.following import HORIZONS
+from models.history import History
 from models.npz import DAMAGED
 
 FORMAT: Final = 1
@@ -22,9 +30,16 @@ MOST_TABLE_BYTES: Final = 2**29
 """What a forest is looked up in grows with the square of its splits; ours take 3 MB."""
 MOST_THRESHOLD: Final = 1e9
 """Deviations are bounded far below; beyond, differences of thresholds overflow."""
+MOST_HISTORIES: Final = 4_096
+"""Groups of which one file tells; each takes 3 KB of it."""
 _ARRAYS: Final = frozenset({
     "format", "features", "feature", "threshold", "leaf", "usual", "ranks", "expected",
 })  # fmt: skip  # a list
+_HISTORIES: Final = frozenset({"groups", "spread", "low", "high", "whitening", "tail"})
+"""In files that hold histories, all of them."""
+_BY_FEATURE: Final = ("spread", "low", "high")
+_MOST: Final = 1e6
+"""Spreads, weights and evidence of deviations lie far below."""
 
 
 def save(trees: Trees) -> bytes:
@@ -48,6 +63,16 @@ def _arrays(trees: Trees) -> dict[str, Any]:
         "usual": np.array(trees.usual),
         "ranks": trees.ranks,
         "expected": trees.expected,
+    } | (_of_histories(trees.histories) if trees.histories else {})
+
+
+def _of_histories(histories: Mapping[str, History]) -> dict[str, Any]:
+    each = [histories[group] for group in sorted(histories)]
+    return {
+        "groups": np.array(sorted(histories)),
+        **{name: np.array([getattr(one, name) for one in each]) for name in _BY_FEATURE},
+        "whitening": np.array([one.residual.whitening for one in each]),
+        "tail": np.array([astuple(one.tail) for one in each], np.float64),
     }
 
 
@@ -70,8 +95,15 @@ def load(data: bytes, sha256: str, uid: str = "") -> Trees:
     return Trees(
         tuple(str(name) for name in arrays["features"]), arrays["feature"], arrays["threshold"],
         arrays["leaf"], float(arrays["usual"]), arrays["ranks"], arrays["expected"],
-        uid or sha256[:16],
+        uid or sha256[:16], _histories(arrays) if "groups" in arrays else {},
     )  # fmt: skip  # in the order of the class
+
+
+def _histories(arrays: dict[str, Any]) -> dict[str, History]:
+    tails = (Tail(high, excess, int(blocks)) for high, excess, blocks in arrays["tail"].tolist())
+    spread, low, high = (arrays[name] for name in _BY_FEATURE)
+    each = map(History, spread, low, high, map(Residual, arrays["whitening"]), tails)
+    return dict(zip(arrays["groups"].tolist(), each, strict=True))
 
 
 def _read(data: bytes) -> dict[str, Any]:
@@ -81,9 +113,10 @@ def _read(data: bytes) -> dict[str, Any]:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise UntrustedFile(f"model file unpacks to more than {MOST_BYTES} bytes")
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            if set(file.files) != _ARRAYS:
+            names = set(file.files)
+            if names not in (_ARRAYS, _ARRAYS | _HISTORIES) or len(names) != len(file.files):
                 raise UntrustedFile(f"model file holds {sorted(file.files)}, not a forest")
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: file[name] for name in names}
     except DAMAGED as bad:
         raise UntrustedFile(f"not a model file: {bad}") from bad
     # What does not begin as an array does comes back as bytes.
@@ -104,6 +137,29 @@ def _check(arrays: dict[str, Any]) -> None:
         fits = arrays[name].shape == (len(leaf), leaves - 1) and arrays[name].dtype == kind
         _demand(fits, f"{name} does not fit its trees")
     _check_values(arrays)
+    if "groups" in arrays:
+        _check_histories(arrays)
+
+
+def _check_histories(arrays: dict[str, Any]) -> None:
+    groups, spread, tail = (arrays[name] for name in ("groups", "spread", "tail"))
+    named = groups.dtype.kind == "U" and groups.ndim == 1
+    _demand(named and 0 < len(groups) <= MOST_HISTORIES, "no, or too many, histories")
+    _demand(len(set(groups.tolist())) == len(groups), "two histories of one group")
+    columns = len(arrays["features"])
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_BY_FEATURE, (columns,))
+    shapes |= {"whitening": (HORIZONS, columns, columns), "tail": (3,)}
+    for name, shape in shapes.items():
+        values = arrays[name]
+        fits = values.shape == (len(groups), *shape) and values.dtype == np.float64
+        _demand(fits, f"{name} does not fit its groups")
+        never = {"low": np.inf, "high": -np.inf}.get(name)  # what no container ever showed
+        near = (np.abs(values) <= _MOST) | (values == never)
+        _demand(bool(near.all()), f"{name} is out of reach")
+    _demand(bool((spread >= 1e-9).all()), "a spread is not positive")
+    excess, blocks = tail[:, 1], tail[:, 2]
+    good = (excess > 0.0) & (blocks >= 0.0) & (blocks == np.floor(blocks))
+    _demand(bool(good.all()), "a tail that no history has")
 
 
 def _check_values(arrays: dict[str, Any]) -> None:

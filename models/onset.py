@@ -1,28 +1,32 @@
 """What sets in: each container against what it was just like, live as in ``evaluate``.
 
 The levels that follow a container, distance, residual, what lies beyond all seen, their
-combination and the line are those of models/watch.py; here the scale is the baseline's, what
-departs together is learned row by row, and members come and go. What comes of it is a word,
-no more: the rules of models/verdict.py ask for what stays.
+combination and the line are those of models/watch.py, and where the model in force knows a
+lineage's history so is what they hold a container against (models/history.py). Until then the
+scale is the baseline's and what departs together is learned row by row. Members come and go.
+What comes of it is a word, no more: the rules of models/verdict.py ask for what stays.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.allowance import of_member
-from models.baseline import LOCATION
-from models.budget import ROWS, Flags, Line, allowed, judge_row
+from models.baseline import LOCATION, SCALE
+from models.budget import ROWS, Flags, Lift, Line, accounts, allowed, judge_row
 from models.crowd import Crowd
 from models.detection import Detection
 from models.detectors import residual, unseen
+from models.detectors.forest import Forest
+from models.detectors.residual import Residual
 from models.detectors.unseen import Range
 from models.features import Array
 from models.following import NEW_ROWS, Followed, arrived, follow
+from models.history import History
 from models.lineage import Image, LineageState
 from models.magnitudes import Taken, usual
 from models.members import HIGHEST, KNOWN, LAST, LEVELS, LOWEST, RECENT, WORTH, Whole
@@ -48,11 +52,13 @@ class Onset:
 @dataclass(frozen=True)
 class Followers:
     """Containers of which equally many samples came, at most ``steps``, and whose images have
-    equally many: ``at`` are their places among those that spoke, image by image.
+    equally many: ``at`` are their places among those that spoke, image by image. ``histories``:
+    what is known of each image's.
     """
 
     images: list[Image]
     states: list[LineageState]
+    histories: list[History | None]
     steps: int
     at: Whole
 
@@ -68,18 +74,22 @@ def known(image: Image, detection: Detection) -> bool:
     return image.baseline.learned(*needed) >= 1.0
 
 
-def judged(crowd: Crowd, taken: Taken, detection: Detection) -> dict[int, dict[int, Onset]]:
+def judged(
+    crowd: Crowd, taken: Taken, forests: Sequence[Forest | None], detection: Detection
+) -> dict[int, dict[int, Onset]]:
     """The members, rows of the crowd, in which something sets in with these batches; by state.
-    Levels and lines move on.
+    Levels and lines move on. ``forests``: the models in force, for each state.
     """
     found: dict[int, dict[int, Onset]] = {}
-    for followers in _alike(crowd, taken, detection):
+    for followers in _alike(crowd, taken, forests, detection):
         for row, onset in _judged(crowd, taken, followers, detection):
             found.setdefault(int(crowd.host[crowd.slot[row]]), {})[row] = onset
     return found
 
 
-def _alike(crowd: Crowd, taken: Taken, detection: Detection) -> Iterator[Followers]:
+def _alike(
+    crowd: Crowd, taken: Taken, forests: Sequence[Forest | None], detection: Detection
+) -> Iterator[Followers]:
     """Images that are known, by how many samples and containers spoke of each."""
     steps = taken.containers.together(np.maximum, taken.samples.runs.length).tolist()
     counts = taken.containers.length.tolist()
@@ -90,10 +100,28 @@ def _alike(crowd: Crowd, taken: Taken, detection: Detection) -> Iterator[Followe
     for (most, count), images in alike.items():
         slots = taken.images[images].tolist()
         places = taken.containers.first[images][:, None] + np.arange(count)
+        hosts = [int(crowd.host[slot]) for slot in slots]
+        some, states = [crowd.images[slot] for slot in slots], [crowd.states[at] for at in hosts]
+        models = [forests[at] for at in hosts]
         yield Followers(
-            [crowd.images[slot] for slot in slots],
-            [crowd.states[int(crowd.host[slot])] for slot in slots], most, places.ravel(),
-        )  # fmt: skip  # in the order of the class
+            some, states, list(map(_history, some, states, models)), most, places.ravel()
+        )
+
+
+def _history(image: Image, state: LineageState, model: Forest | None) -> History | None:
+    """What is known of an image's history. What another model knew of it is no measure any more:
+    its containers are followed anew then.
+    """
+    history = None if model is None else model.history(state.group)
+    name = "" if model is None or history is None else model.trees.uid
+    if name != image.taught:
+        image.taught = name
+        rows = [state.members.rows[member.subject] for member in state.members.who
+                if member.image == image.name]  # fmt: skip  # one expression
+        state.members.account[rows, KNOWN] = accounts(len(rows))
+        if history is not None:
+            image.onset_tail, image.onset_lift = history.tail, Lift()
+    return history
 
 
 def _judged(
@@ -101,6 +129,7 @@ def _judged(
 ) -> list[tuple[int, Onset]]:
     rows, seen = taken.samples.rows[followers.at], _side_by_side(taken, followers)
     centre, spread = (part[followers.at] for part in taken.usual)
+    spread = _spread(crowd, rows, followers, spread)
     scale, own = Scale(centre, spread), centre - crowd.usual[crowd.slot[rows], LOCATION]
     new = crowd.account[rows, KNOWN][:, ROWS] == 0.0
     if new.any():
@@ -129,10 +158,34 @@ def _judged(
 
 def _evidence(followers: Followers, off: Array, past: Array) -> Array:
     """Of each row, against what departs together in its image. Shape (steps, members)."""
-    unusual = residual.together([image.together for image in followers.images])
+    unusual = _residual(followers)
     by_image = len(off), len(followers.images), -1
     told = evidence(unusual, off.reshape(*by_image, *off.shape[2:]), past.reshape(by_image))
     return told.reshape(past.shape)
+
+
+def _residual(followers: Followers) -> Residual:
+    """What departs together, for each image."""
+    if not any(followers.histories):
+        return residual.together([image.together for image in followers.images])
+    each = zip(followers.images, followers.histories, strict=True)
+    return Residual(np.array([
+        (image.together if history is None else history).residual.whitening
+        for image, history in each
+    ]))  # fmt: skip  # one expression
+
+
+def _spread(crowd: Crowd, rows: Whole, followers: Followers, usual_: Array) -> Array:
+    """One deviation of each container: of its history, where one is known, else the baseline's;
+    both wider while it is not known how far the container is off its siblings.
+    """
+    if not any(followers.histories):
+        return usual_
+    unknown = np.full(usual_.shape[1], np.nan)
+    each = np.array([unknown if one is None else one.spread for one in followers.histories])
+    learned, base = each[followers.of], crowd.usual[crowd.slot[rows], SCALE]
+    wider = np.sqrt(learned**2 + np.maximum(usual_**2 - base**2, 0.0))
+    return np.where(np.isnan(learned), usual_, wider)
 
 
 def _side_by_side(taken: Taken, followers: Followers) -> Array:
@@ -148,13 +201,22 @@ def _side_by_side(taken: Taken, followers: Followers) -> Array:
 
 def _begin(crowd: Crowd, followers: Followers, rows: Whole, new: Flags) -> None:
     """Nothing is known of the new ones but their image: its levels, its range."""
-    met = rows[new]
-    images = [followers.images[at] for at in followers.of[new].tolist()]
+    met, of = rows[new], followers.of[new]
+    ranges = list(map(_range, followers.images, followers.histories))
     crowd.followed[met] = 0.0
     crowd.followed[met, RECENT] = np.nan
-    crowd.followed[met, LOWEST] = [image.baseline.low for image in images]
-    crowd.followed[met, HIGHEST] = [image.baseline.high for image in images]
+    crowd.followed[met, LOWEST] = np.array([low for low, _ in ranges])[of]
+    crowd.followed[met, HIGHEST] = np.array([high for _, high in ranges])[of]
     crowd.account[met, WORTH] = NEW_ROWS
+
+
+def _range(image: Image, history: History | None) -> tuple[Array, Array]:
+    """What was seen of an image, of a container at its siblings' level."""
+    base = image.baseline
+    if history is None:
+        return base.low, base.high
+    low, high = base.location + history.low, base.location + history.high
+    return np.fmin(base.low, low), np.fmax(base.high, high)
 
 
 def _held(
@@ -201,7 +263,8 @@ def learn(crowd: Crowd, rows: Whole, detection: Detection) -> None:
     one a block, so that what lasts does not speak many times.
     """
     judged_ = crowd.account[rows, KNOWN][:, ROWS] > 0.0
-    sure = np.array([known(image, detection) for image in crowd.images], bool)
+    # Where a history is known, levels are on its scale, and it has told what departs together.
+    sure = np.array([not image.taught and known(image, detection) for image in crowd.images], bool)
     rows = rows[judged_ & sure[crowd.slot[rows]]]
     if not len(rows):
         return

@@ -207,17 +207,37 @@ def tick(states: Mapping[str, LineageState], tick: Tick, core: Core) -> Judgemen
     return judge(states, [Arrival(group, tick, tick.at_ns) for group in due], core)
 
 
-def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | None = None) -> Array:
-    """What the forest sees of a batch. Shape (samples that count, features), finite.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What judging sees of a batch: ``deviations`` (samples that count, features), finite, as the
+    forest does; and of each container, by subject, what it was like (samples, features), as
+    onsets do, NaN where nothing was measured or it was young.
+    """
 
-    ``states`` are those before the batch; nothing changes. The trainer collects its rows by
-    this very function. A measurement that is missing counts as its recent value, one of
-    which nothing is known as 0.
+    deviations: Array
+    seen: dict[str, Array]
+
+
+def look(states: Mapping[str, LineageState], batch: Batch, core: Core | None = None) -> Looked:
+    """What is seen of a batch. ``states`` are those before it; nothing changes. The trainer
+    collects its rows by this very function. A measurement that is missing counts among deviations
+    as its recent value, one of which nothing is known as 0.
     """
     state = states[batch.group].copy() if batch.group in states else LineageState()
     met = _let_in(state, batch, batch.at_ns)
     crowd, detection = Crowd.of([state]), (core or Core()).detection
-    return deviations_of(crowd, take(crowd, {0: batch}, {0: met}, detection), detection)
+    taken = take(crowd, {0: batch}, {0: met}, detection)
+    samples = taken.samples
+    seen = np.where(samples.young[:, None], np.nan, taken.seen)
+    runs = zip(samples.rows.tolist(), samples.runs.first, samples.runs.last, strict=True)
+    who = state.members.who
+    parts = {who[row].subject: seen[first : last + 1] for row, first, last in runs}
+    return Looked(deviations_of(crowd, taken, detection), parts)
+
+
+def deviations(states: Mapping[str, LineageState], batch: Batch, core: Core | None = None) -> Array:
+    """What the forest sees of a batch: see :func:`look`."""
+    return look(states, batch, core).deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +341,9 @@ def _judge_batches(crowd: Crowd, taken: Taken, wave: _Wave) -> None:
         crowd.surprise[rows] = np.where(scored[host], felt, crowd.surprise[rows])
     weighed = weigh(crowd, taken.shared, detection)
     subjects = past_line(crowd, taken.shared, weighed, scored)
-    onsets = onset.judged(crowd, taken, detection) if "onset" in detection.detectors else {}
+    onsets = {}
+    if "onset" in detection.detectors:
+        onsets = onset.judged(crowd, taken, forests, detection)
     for at in np.flatnonzero(np.bincount(host)).tolist():
         if at in subjects or at in onsets or wave.states[at].cases:
             bench, first = wave.bench(at), int(crowd.start[at])

@@ -176,7 +176,7 @@ def _lineage(state: LineageState) -> bytes:
         "trials": facts.trials, "singles": facts.singles, "lost": facts.lost,
         "total": facts.total, "learned_ns": facts.learned_ns,
         "minutes": {i.name: [i.samples, i.load] for i in state.images.values()},
-        "onsets": {i.name: [*astuple(i.onset_tail), *astuple(i.onset_lift)]
+        "onsets": {i.name: [*astuple(i.onset_tail), *astuple(i.onset_lift), i.taught]
                    for i in state.images.values()},
     }  # fmt: skip  # a table
     shadows = {i.name: asdict(i.shadow) for i in state.images.values() if i.shadow is not None}
@@ -197,8 +197,9 @@ def _lineage_from(header: dict[str, Any], arrays: list[Any]) -> LineageState:
         image = Image(name, 0, sums=sums[at, :2].copy(), lasting=sums[at, 2].copy())
         image.samples, image.load = header["minutes"][name]
         if name in header.get("onsets", {}):
-            high, excess, blocks, height, ahead = header["onsets"][name]
+            high, excess, blocks, height, ahead, *taught = header["onsets"][name]
             image.onset_tail, image.onset_lift = Tail(high, excess, blocks), Lift(height, ahead)
+            image.taught = "".join(taught)
         shadow = header.get("shadows", {}).get(name)
         image.shadow = Shadow(**shadow) if shadow is not None else None
         state.images[name] = image
@@ -212,6 +213,7 @@ def _hold_minute(image: Image, state: LineageState) -> None:
         image.sums, image.samples, image.load = open_.sums, open_.samples, open_.load
         image.lasting, image.shadow = open_.lasting, open_.shadow
         image.onset_tail, image.onset_lift = open_.onset_tail, open_.onset_lift
+        image.taught = open_.taught
 
 
 def _in_order(state: LineageState, header: dict[str, Any]) -> None:

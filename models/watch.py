@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from models import scale
-from models.budget import BLOCK_ROWS, Flags, Line, accounts, tail_of
+from models.budget import BLOCK_ROWS, Flags, Line, Tail, accounts, tail_of
 from models.detectors import distance, residual, unseen
 from models.detectors.base import combined
 from models.detectors.residual import Residual
@@ -53,12 +53,33 @@ class Watch:
     accounts: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What histories come to: what is ``known``, the ``range`` (1, columns) that they have shown,
+    the ``tail`` of their block maxima.
+    """
+
+    known: Known
+    range: Range
+    tail: Tail
+
+
 def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
-    """A watch over the members whose histories these are: ``(rows, columns)`` each, NaN where
-    nothing was measured, any of them empty. Histories are taken as quiet.
+    """A watch over the members whose histories these are: see :func:`taught`.
 
     ``per_row``: false alarms allowed, of one member in one row; ``merge_rows``: rows after an
     alarm that belong to its ticket.
+    """
+    found, members = taught(histories), len(histories)
+    each = (np.repeat(edge, members, axis=0) for edge in (found.range.low, found.range.high))
+    start = anew(settled(members, len(found.known.scale.spread)))
+    line = Line(per_row, merge_rows, found.tail)
+    return Watch(found.known, start, Range(*each), line, accounts(members))
+
+
+def taught(histories: Sequence[Array]) -> Taught:
+    """What the histories of one image's members teach at once: ``(rows, columns)`` each, NaN where
+    nothing was measured, any of them empty. They are taken as quiet.
 
     Raises: ShapeMismatch without a member, or when members differ in their columns.
     """
@@ -76,11 +97,7 @@ def learn(histories: Sequence[Array], per_row: float, merge_rows: int) -> Watch:
     for off, at in zip(offs, distinct, strict=True):
         others = [seen[other] for other in distinct if other != at]
         peaks += _peaks(known, off, seen[at], others)
-    wide = unseen.seen_in(seen, size)
-    each = [np.repeat(edge, len(histories), axis=0) for edge in (wide.low, wide.high)]
-    start = anew(settled(len(histories), size))
-    line = Line(per_row, merge_rows, tail_of(peaks))
-    return Watch(known, start, Range(*each), line, accounts(len(histories)))
+    return Taught(known, unseen.seen_in(seen, size), tail_of(peaks))
 
 
 def as_seen(unit: Scale, histories: Sequence[Array]) -> list[Array]:

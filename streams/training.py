@@ -1,7 +1,8 @@
-"""A forest from telemetry read back: what the judge saw is what it learns from.
+"""A model from telemetry read back: what the judge saw is what it learns from.
 
-The log is judged anew without a forest, in its order; the deviations on the way are the
-training rows. No labels, no second path: the very functions that judge live.
+The log is judged anew without a model, in its order; the deviations on the way are what its
+forest is trained on, what containers were like are its histories. No labels, no second path:
+the very functions that judge live.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from models.detectors.forest import Forest, Trees
 from models.drift import drifts
 from models.errors import PlimsollError
 from models.features import NAMES, Array
+from models.history import History
 from models.lineage import LineageState
 from models.modelfile import digest, save
-from models.pipeline import Core, Models, deviations
+from models.pipeline import Core, Models, deviations, look
 from models.records.manifest import Evaluation, Manifest, Stage
 from models.records.telemetry import Batch, Tick
 from models.records.verdict import Finding, Level
 from models.replay import Recorded, Replay, Source
 from models.training import fit
+from streams.histories import Histories
 from streams.stores.window import TelemetryLog
 
 MOST_ROWS: Final = 50_000
@@ -56,7 +59,8 @@ class NotEarned(PlimsollError):
 @dataclass(frozen=True, slots=True)
 class Window:
     """Training rows and where they come from; ``fleet``: those of all lineages, where ``rows`` are
-    of one.
+    of one; ``histories``: what quiet times taught of each group, but for the ``groups_left_out``
+    of which a model file has no room.
     """
 
     rows: Array
@@ -65,6 +69,8 @@ class Window:
     records: int
     offsets: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fleet: Array | None = None
+    histories: Mapping[str, History] = field(default_factory=dict)
+    groups_left_out: int = 0
 
 
 def train(
@@ -205,6 +211,7 @@ def gathered(
 ) -> Window:
     """The training rows of a window; ``replay`` ends where the window does."""
     rows, fleet, records, times_ns = _Thinned(), _Thinned(), 0, [2**63 - 1, 0]
+    histories = Histories()
 
     def seen(one: Recorded) -> None:
         nonlocal records
@@ -215,18 +222,21 @@ def gathered(
         records += ours
         if isinstance(record, Batch):
             times_ns[:] = min(times_ns[0], record.at_ns), max(times_ns[1], record.at_ns)
-            found = deviations(replay.of(one), record, replay.core)
+            states = replay.of(one)
+            found = look(states, record, replay.core)
             if lineage:
-                fleet.add(record.at_ns, found)
+                fleet.add(record.at_ns, found.deviations)
             if ours:
-                rows.add(record.at_ns, found)
+                rows.add(record.at_ns, found.deviations)
+                if _quiet(states.get(record.group)):
+                    histories.add(record.group, found.seen)
 
     for _ in replay.run(_of_scope(source, scope, from_ns, until_ns), seen):
         pass
     since_ns = times_ns[0] + int((times_ns[1] - times_ns[0]) * SKIPPED)
     return Window(
         rows.since(since_ns), times_ns[0], times_ns[1], records, dict(source.offsets),
-        fleet.since(since_ns) if lineage else None,
+        fleet.since(since_ns) if lineage else None, histories.learned(), len(histories.left_out),
     )  # fmt: skip  # as the fields lie
 
 
@@ -322,7 +332,7 @@ def _made(window: Window, scope: str, now_ns: int, seed: int) -> tuple[Manifest,
             f"{len(window.rows)} usable samples in the window, needed are {LEAST_ROWS}: take a "
             "longer window, or wait"
         )
-    trees = fit(window.rows, NAMES, seed)
+    trees = replace(fit(window.rows, NAMES, seed), histories=window.histories)
     content = save(trees)
     sha256 = digest(content)
     uid = f"forest-{sha256[:12]}"
@@ -331,7 +341,9 @@ def _made(window: Window, scope: str, now_ns: int, seed: int) -> tuple[Manifest,
         features=NAMES, sha256=sha256, size_bytes=len(content), trained_ns=now_ns,
         active_from_ns=0, rows=len(window.rows), from_ns=window.from_ns,
         until_ns=window.until_ns, offsets=window.offsets, versions=_versions(),
-        detail={"seed": str(seed), "trees": str(len(trees.leaf)), "records": str(window.records)},
+        detail={"seed": str(seed), "trees": str(len(trees.leaf)), "records": str(window.records),
+                "histories": str(len(trees.histories)),
+                "groups_left_out": str(window.groups_left_out)},
     )  # fmt: skip  # one thought a line
     return manifest, content, replace(trees, uid=uid)
 

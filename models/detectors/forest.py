@@ -17,7 +17,8 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy.typing as npt
 from models.detectors.walks import Ends, Leaves, grown, settled
 from models.errors import ShapeMismatch
 from models.features import Array
+from models.history import History
 
 Single = npt.NDArray[np.float32]
 
@@ -40,6 +42,7 @@ class Trees:
     lengths. A score is ``-2 ** (-mean path length / usual)``. ``ranks`` are scores of training
     rows, ascending from the oddest: score → how rare. ``expected``: (trees, 2^depth - 1), the
     mean path length of the training samples that came through each inner node.
+    ``histories``: what the same rows taught of each group, for its onsets (models/history.py).
     """
 
     features: tuple[str, ...]
@@ -50,6 +53,7 @@ class Trees:
     ranks: Array
     expected: Array
     uid: str = ""
+    histories: Mapping[str, History] = field(default_factory=dict)
 
 
 class Forest:
@@ -64,6 +68,10 @@ class Forest:
         self._lengths = self._grown().lengths(self._path, unit)
         self._denominator = trees.usual * len(trees.leaf)
         self._tail = _Tail(trees.ranks, self._denominator, unit)
+
+    def history(self, group: str) -> History | None:
+        """What its training taught of a group (``SCOPE/LINEAGE/ROLE``), for onsets."""
+        return self.trees.histories.get(group)
 
     def depths(self, rows: Array) -> Array:
         """Sum of the path lengths over all trees. ``rows``: (rows, features), finite.

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
+import struct
 
 import numpy as np
+import orjson
+import pytest
 
-from models.budget import BEFORE, TICKETS, Line, allowed
+from models.budget import BEFORE, ROWS, TICKETS, Line, allowed
 from models.crowd import Crowd
 from models.detection import Detection
+from models.detectors.forest import Forest
 from models.detectors.rarity import WEAK
 from models.detectors.unseen import Range
-from models.features import SIZE, Array, measured, transform
+from models.features import NAMES, NOISE, SIZE, Array, measured, transform
 from models.following import Followed
+from models.history import History, learned
 from models.magnitudes import own_level, usual
 from models.members import HIGHEST, KNOWN, LEVEL, LEVELS, LOWEST, RECENT, WORTH
 from models.onset import Onset
 from models.pieces import Bench, Said, onset
-from models.pipeline import Core, judge
+from models.pipeline import Core, Models, judge, look
 from models.records.facts import Fact
 from models.records.telemetry import Batch
 from models.records.verdict import Evidence, Family, Level, Reason, Verdict
 from models.scale import Scale
-from models.state import LineageState
+from models.state import LineageState, pack, unpack
+from models.training import fit
 from models.verdict import Piece, level_of
-from models.watch import Known, Watch
+from models.watch import Known, Watch, taught
 from models.watch import judge as evaluated
-from tests.core.fleet import OPENED, PROCESSES, Lineage
+from tests.core.fleet import OPENED, PROCESSES, START_NS, Lineage
 from tests.core.fleet import Watch as Live
 
 DETECTION = Detection()
@@ -39,33 +46,62 @@ def warm(kind: str = "database", seed: int = 3, hours: float = 0.6) -> tuple[Lin
     return lineage, live
 
 
-def watch_of(state: LineageState) -> tuple[Watch, Array]:
+@functools.cache
+def trained(kind: str) -> tuple[Lineage, Live, Forest, list[Array]]:
+    """Shared, so never to be changed: half an hour, the model of it, and its rows."""
+    lineage, live, rows = Lineage(kind, 3, 5.0), Live(Core()), dict[str, list[Array]]()
+    off: list[Array] = []
+    for _ in range(432):
+        arrivals = lineage.next()
+        for batch in (one.record for one in arrivals if isinstance(one.record, Batch)):
+            looked = look(live.states, batch)
+            off.append(looked.deviations)
+            for subject, part in looked.seen.items():
+                rows.setdefault(subject, []).append(part)
+        live.take(judge(live.states, arrivals, live.core))
+    seen = [np.concatenate(parts) for parts in rows.values()]
+    trees = fit(np.concatenate(off), NAMES, 1, trees=3, uid="m1")
+    model = Forest(dataclasses.replace(trees, histories={lineage.group: learned(seen)}))
+    return lineage, live, model, seen
+
+
+def watch_of(state: LineageState, history: History | None = None) -> tuple[Watch, Array]:
     """What ``evaluate`` would hold if it knew what the live judge knows; and own levels."""
     (image,) = state.images.values()
     members, rows = state.members, np.arange(len(state.members))
     followed = members.followed.astype(np.float64)
     own = own_level(members.trust()[:, None] * members.grid[:, LEVEL])
-    scale = Scale(*usual(Crowd.of([state]), rows))
+    centre, spread = usual(Crowd.of([state]), rows)
+    if history is not None:
+        between = np.maximum(spread**2 - image.baseline.scale**2, 0.0)
+        spread = np.sqrt(history.spread**2 + between)
+    together = image.together.residual if history is None else history.residual
+    scale = Scale(centre, spread)
     per_row = allowed(DETECTION.budget_alarms_per_day, state.interval_s) / len(members)
     line = Line(per_row, 720, image.onset_tail, image.onset_lift)
     shown = Range(*(scale.seen(followed[:, at] + own) for at in (LOWEST, HIGHEST)))
     levels = Followed(followed[:, LEVELS], followed[:, RECENT], members.account[:, WORTH])
-    return Watch(
-        Known(scale, image.together.residual), levels, shown, line, members.account[:, KNOWN].copy()
-    ), own
+    return Watch(Known(scale, together), levels, shown, line, members.account[:, KNOWN].copy()), own
 
 
-def test_live_and_evaluated_are_one() -> None:
+@pytest.mark.parametrize("with_history", [False, True])
+def test_live_and_evaluated_are_one(with_history: bool) -> None:
     """Figures of evaluate would say nothing about the live judge otherwise."""
-    lineage, live = warm()
+    history: History | None = None
+    if with_history:
+        lineage, live, model, _ = copy.deepcopy(trained("database"))
+        live.core, history = Core(Models(((0, model),))), model.history(lineage.group)
+        live.run([lineage], 30)
+    else:
+        lineage, live = warm()
     for _ in range(20):
         (arrival,) = (a for a in lineage.next() if isinstance(a.record, Batch))
-        watch, _ = watch_of(live.states[lineage.group])
+        watch, _ = watch_of(live.states[lineage.group], history)
         assert isinstance(arrival.record, Batch)
         samples = transform(measured(arrival.record.samples))[None]
 
         margins, _ = evaluated(watch, samples)
-        live.take(judge(live.states, [arrival], Core()))
+        live.take(judge(live.states, [arrival], live.core))
 
         state = live.states[lineage.group]
         (image,) = state.images.values()
@@ -75,6 +111,75 @@ def test_live_and_evaluated_are_one() -> None:
         lasts = state.members.account[:, KNOWN][:, BEFORE]
         heights = margins[0] + watch.line.height()
         assert np.allclose(lasts, heights, atol=0.01), "but for what the line moves within a row"
+
+
+def test_a_history_is_learned_as_evaluate_learns_it() -> None:
+    """From the same rows, at once; but no feature is held to be surer than its noise."""
+    lineage, _, model, rows = trained("web")
+    history, found = model.history(lineage.group), taught(rows)
+    assert history is not None
+    assert np.array_equal(history.residual.whitening, found.known.residual.whitening)
+    assert np.array_equal(history.spread, np.maximum(found.known.scale.spread, NOISE))
+    assert history.tail == found.tail
+    assert (found.known.scale.spread > NOISE).any()
+
+
+def test_a_model_brings_its_history_and_takes_it_away_again() -> None:
+    """Levels are on the scale of what is known: what another model knew is no measure any more."""
+    lineage, live, model, _ = copy.deepcopy(trained("web"))
+    from_ns, until_ns = (START_NS + int((lineage.now_s + after) * 1e9) for after in (60, 120))
+    live.core = Core(Models(((from_ns, model), (until_ns, None))))
+    known: dict[float, tuple[str, float]] = {}
+    for _ in range(36):
+        live.run([lineage], 5)
+        state = live.states[lineage.group]
+        (image,) = state.images.values()
+        rows = state.members.account[:, KNOWN][:, ROWS]
+        known[lineage.now_s] = image.taught, float(rows.max())
+
+    begun = sorted(known)
+    assert [known[at][0] for at in begun] == 11 * [""] + 12 * ["m1"] + 13 * [""]
+    worth = [known[at][1] for at in begun]
+    assert (worth[11], worth[22], worth[23]) == (1.0, 12.0, 1.0)
+    assert worth[10] > 100.0
+
+
+def test_the_tail_of_a_history_is_where_the_line_begins() -> None:
+    """What was learned of rare things before would be said of another scale."""
+    lineage, live, model, _ = copy.deepcopy(trained("web"))
+    (image,) = live.states[lineage.group].images.values()
+    history = model.history(lineage.group)
+    assert history is not None
+    assert image.onset_tail != history.tail
+
+    live.core = Core(Models(((0, model),)))
+    live.run([lineage], 5)
+
+    (image,) = live.states[lineage.group].images.values()
+    assert image.onset_tail == history.tail
+
+
+def test_whose_history_counts_outlives_a_restart() -> None:
+    """Else each restart of a worker would follow all containers anew."""
+    lineage, live, model, _ = copy.deepcopy(trained("web"))
+    live.core = Core(Models(((0, model),)))
+    live.run([lineage], 5)
+    state = live.states[lineage.group]
+
+    back = unpack(pack(state))
+
+    assert [image.taught for image in back.images.values()] == ["m1"]
+    older = pack(state) | {"l": untaught(pack(state)["l"])}
+    assert [image.taught for image in unpack(older).images.values()] == [""]
+
+
+def untaught(row: bytes) -> bytes:
+    """A lineage's row as releases wrote it that knew of no histories."""
+    (length,) = struct.unpack_from("<I", row)
+    header = orjson.loads(row[4 : 4 + length])
+    header["onsets"] = {name: known[:5] for name, known in header["onsets"].items()}
+    body = orjson.dumps(header)
+    return struct.pack("<I", len(body)) + body + row[4 + length :]
 
 
 @functools.cache

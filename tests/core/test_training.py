@@ -7,6 +7,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
+from models.budget import Tail
 from models.detectors.forest import Forest
+from models.detectors.residual import Residual
 from models.errors import ShapeMismatch, UntrustedFile
 from models.features import Array
+from models.following import HORIZONS
+from models.history import History
 from models.modelfile import digest, load, save
 from models.training import fit
 
@@ -210,6 +215,80 @@ def test_a_forged_file_is_refused_though_its_hash_holds(what: str) -> None:
     data = save(replace(TREES, **FORGERIES[what]))  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UntrustedFile):
         load(data, digest(data))
+
+
+WHITENING = np.random.default_rng(6).normal(size=(2, HORIZONS, 12, 12))
+HISTORIES = {
+    f"default/shop/{name}/": History(
+        np.random.default_rng(at).uniform(0.1, 2.0, 12), np.where(np.arange(12), -1.0, np.inf),
+        np.where(np.arange(12), 2.0, -np.inf), Residual(WHITENING[at]),
+        Tail(3.0 + at, 0.7, 40 + at),
+    )
+    for at, name in enumerate(("web", "cart"))
+}  # fmt: skip  # in the order of the class
+
+
+def test_a_file_gives_back_what_histories_taught() -> None:
+    """And one without any is the file that it always was."""
+    data = save(replace(TREES, histories=HISTORIES))
+    back = load(data, digest(data))
+    assert back.histories.keys() == HISTORIES.keys()
+    for group, history in HISTORIES.items():
+        found = Forest(back).history(group)
+        assert found is not None
+        for name in ("spread", "low", "high"):
+            assert np.array_equal(getattr(found, name), getattr(history, name))
+        assert np.array_equal(found.residual.whitening, history.residual.whitening)
+        assert found.tail == history.tail
+    assert Forest(back).history("default/shop/other/") is None
+    assert save(replace(back, histories={}, uid="")) == save(replace(TREES, uid=""))
+
+
+def history_with(**changed: Any) -> dict[str, History]:
+    return {"default/shop/web/": replace(HISTORIES["default/shop/web/"], **changed)}
+
+
+FORGED_HISTORIES = {
+    "no spread": history_with(spread=np.zeros(12)),
+    "a spread that is no number": history_with(spread=np.full(12, np.nan)),
+    "an endless spread": history_with(spread=np.full(12, np.inf)),
+    "too few features": history_with(spread=np.ones(11)),
+    "a range that is no number": history_with(low=np.full(12, np.nan)),
+    "an endless range": history_with(low=np.full(12, -np.inf)),
+    "whitening that is no number": history_with(residual=Residual(WHITENING[0] * np.nan)),
+    "whitening of other horizons": history_with(residual=Residual(WHITENING[0][:2])),
+    "whitening out of reach": history_with(residual=Residual(WHITENING[0] * 1e9)),
+    "a tail without excess": history_with(tail=Tail(3.0, 0.0, 4)),
+    "a tail that is no number": history_with(tail=Tail(math.nan, 1.0, 4)),
+    "half a block": history_with(tail=Tail(3.0, 1.0, 4.5)),  # type: ignore[arg-type]  # wrong on purpose
+    "too many": {f"default/shop/{at}/": HISTORIES["default/shop/web/"] for at in range(4_097)},
+}
+
+
+@pytest.mark.parametrize("what", FORGED_HISTORIES)
+def test_forged_histories_are_refused_though_their_hash_holds(what: str) -> None:
+    """A spread of nothing would call every sample, an endless one none."""
+    data = save(replace(TREES, histories=FORGED_HISTORIES[what]))
+    with pytest.raises(UntrustedFile):
+        load(data, digest(data))
+
+
+def test_histories_that_are_not_whole_are_refused() -> None:
+    """Or two of one group: which of them would count?"""
+    data = save(replace(TREES, histories=HISTORIES))
+    for name, array in (("groups", None), ("tail", None), ("groups", np.array(["a", "a"]))):
+        target = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(data)) as given, zipfile.ZipFile(target, "w") as made:
+            for entry in given.infolist():
+                body = io.BytesIO(given.read(entry))
+                if entry.filename == f"{name}.npy":
+                    if array is None:
+                        continue
+                    body = io.BytesIO()
+                    np.lib.format.write_array(body, array, allow_pickle=False)
+                made.writestr(entry.filename, body.getvalue())
+        with pytest.raises(UntrustedFile):
+            load(target.getvalue(), digest(target.getvalue()))
 
 
 def test_a_file_with_another_hash_a_pickle_or_rubbish_is_refused() -> None:

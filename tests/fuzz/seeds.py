@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
+from models import history
 from models.features import NAMES
 from models.modelfile import digest, save
 from models.records.codec import encode
@@ -81,7 +82,8 @@ def said_by_trainer(kind: Any) -> list[bytes]:
 @functools.cache
 def forest_file() -> bytes:
     rows = np.random.default_rng(1).normal(size=(300, len(NAMES)))
-    return save(fit(rows, NAMES, seed=7, trees=3))
+    histories = {"default/shop/web/": history.learned([rows])}
+    return save(replace(fit(rows, NAMES, seed=7, trees=3), histories=histories))
 
 
 @functools.cache

@@ -31,6 +31,7 @@ from models.errors import (
 from models.evaluation import evaluate
 from models.evidence import Head
 from models.features import NAMES
+from models.following import HORIZONS
 from models.governor import unpack as unpacked_governor
 from models.incident import Incident
 from models.modelfile import digest, load
@@ -166,6 +167,9 @@ def _model_file(data: bytes) -> None:
         rows = np.random.default_rng(3).normal(size=(4, len(NAMES)))
         assert np.isfinite(forest.surprise(rows)).all()
         assert np.isfinite(forest.shares(rows)).all()
+        for history in forest.trees.histories.values():
+            assert (history.spread > 0.0).all()
+            assert np.isfinite(history.residual.distance(np.ones((1, HORIZONS, len(NAMES))))).all()
 
 
 def _model_array(data: bytes) -> None:
