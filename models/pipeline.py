@@ -277,6 +277,8 @@ def _turns(
     """The forest whose turn it is, for a record of each state at its time."""
     if not (fleet or own) or "forest" not in core.detection.detectors:
         return [None] * len(states)
+    if not own and min(times_ns) >= max(from_ns for from_ns, _ in fleet):
+        return [_begun(fleet, times_ns[0])] * len(states)  # the last one's turn, for all
     return [
         _turn_of(fleet, own, at_ns, state.lineage)
         for state, at_ns in zip(states, times_ns, strict=True)

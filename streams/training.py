@@ -229,7 +229,9 @@ def gathered(
             if ours:
                 rows.add(record.at_ns, found.deviations)
                 if _quiet(states.get(record.group)):
-                    histories.add(record.group, found.seen)
+                    histories.add(record.group, record.at_ns, found.seen)
+                else:
+                    histories.doubt(record.group, record.at_ns)
 
     for _ in replay.run(_of_scope(source, scope, from_ns, until_ns), seen):
         pass

@@ -29,6 +29,10 @@ ENTRANTS: Final = (
     *(Entrant(peer, "documented") for peer in ("quix", "bytewax", "kafka-streams")),
 )  # fmt: skip  # a table
 
+BESIDE: Final = (Entrant("floor", "ours", encoding="binary"),)
+"""Who runs if asked for by name: no engine, a limit of ours."""
+OURS: Final = ("plimsoll", "floor")
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -76,7 +80,7 @@ class Workshop:
         if entrant.engine == "kafka-streams":
             path = f"{self._built}/job.jar:{self._built}/lib/*"
             return ["java", "-Xmx1g", "-XX:+UseSerialGC", "-cp", path, "plimsoll.bench.Job"]
-        own = entrant.engine in ("plimsoll", "pipe")
+        own = entrant.engine in (*OURS, "pipe")
         python = sys.executable if own else str(self._python(entrant.engine))
         return [python, "-m", f"infra.bench.engines.{entrant.engine}"]
 

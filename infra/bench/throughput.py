@@ -31,9 +31,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra.bench import feed
 from infra.bench.entrants import (
+    BESIDE,
     DETECTORS,
     ENGINES,
     ENTRANTS,
+    OURS,
     ROOT,
     Unprepared,
     Workshop,
@@ -76,7 +78,7 @@ class Track:
         """One entrant through one topic, from its first message to its last commit."""
         name = f"bench-run-{entrant.engine}-{time.monotonic_ns()}"
         said, before = f"{name}-alerts", 0
-        if entrant.engine == "plimsoll":
+        if entrant.engine in OURS:
             said = lot.topics.findings
             before = feed.held(self.bootstrap, said)
         else:
@@ -229,7 +231,7 @@ def main() -> int:
     # Told to stop, end the broker too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     asked = _asked()
-    entrants = [one for one in ENTRANTS if not asked.engines or one.engine in asked.engines]
+    entrants = [one for one in (*ENTRANTS, *BESIDE) if one.engine in asked.engines]
     session = Session(entrants, asked.sizes, asked.rounds, began_s + 60.0 * asked.minutes)
     workshop = Workshop(ROOT / "build/bench")
     total = 1 + len(session.lots()) + len(entrants) * len(asked.sizes) * asked.rounds
@@ -259,7 +261,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of all engines, at most")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no round beyond these")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 500])
-    parser.add_argument("--engines", nargs="+", choices=sorted({one.engine for one in ENTRANTS}))
+    known, beside = (sorted({one.engine for one in some}) for some in (ENTRANTS, BESIDE))
+    parser.add_argument("--engines", nargs="+", choices=[*known, *beside], default=known)
     return parser.parse_args()
 
 

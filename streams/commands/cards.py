@@ -22,6 +22,8 @@ def card(manifest: Manifest) -> Iterator[str]:
         yield f"  telemetry {read} records of {len(manifest.offsets)} partitions"
     yield f"  serves    {manifest.lineage or 'the whole fleet'}"
     yield f"  features  {len(manifest.features)}: {', '.join(manifest.features)}"
+    if "histories" in about:
+        yield f"  histories {historied(about['histories'], about.get('groups_left_out', '0'))}"
     yield f"  file      sha256 {manifest.sha256}, {manifest.size_bytes} bytes"
     if manifest.versions:
         yield "  versions  " + ", ".join(f"{n} {v}" for n, v in manifest.versions.items())
@@ -46,6 +48,18 @@ def _tried(tried: Evaluation) -> Iterator[str]:
         yield f"            {count} x {image}"
     if tried.drift:
         yield f"  drift     {drifted(tried.drift)}"
+
+
+def historied(count: str, left_out: str) -> str:
+    """Of how many groups it knows what they were like.
+
+    >>> historied("12", "0")
+    'of 12 lineages and roles, for onsets'
+    >>> historied("4096", "3")
+    'of 4096 lineages and roles, for onsets; 3 more found no room and stay with their baselines'
+    """
+    more = f"; {left_out} more found no room and stay with their baselines"
+    return f"of {count} lineages and roles, for onsets{more if left_out != '0' else ''}"
 
 
 def rareness(tried: Evaluation) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 from models.contract import partition_of
 from models.detectors.forest import Forest
+from models.features import Array, measured, transform
+from models.history import learned
 from models.modelfile import load
 from models.pipeline import Core, Models
 from models.policy import Guards, Policy, Rule
@@ -20,8 +22,8 @@ from models.records.telemetry import Batch, Tick
 from models.records.verdict import Level
 from models.replay import Recorded, Replay
 from streams.replaying import Decided, compared, ordered, replayed
-from streams.training import NotEarned, TooLittle, candidate, gathered
-from tests.core.fleet import START_NS, Lineage, exfiltration
+from streams.training import HELD_OUT, NotEarned, TooLittle, candidate, gathered
+from tests.core.fleet import START_NS, TX, Lineage, exfiltration
 
 STEP_S = 5.0
 END_S = 1_500
@@ -85,6 +87,44 @@ def test_the_same_window_and_seed_give_the_same_file() -> None:
     assert other.sha256 != first.sha256
     assert first.stage is Stage.CANDIDATE
     assert load(content, first.sha256).features == first.features
+
+
+def test_a_model_knows_what_containers_were_like_in_its_window() -> None:
+    """Learned from what came before the part that is held out, by what evaluate learns by."""
+    manifest, content = candidate(CALM, "default", *WINDOW, now_ns=WINDOW[1])
+    seen: dict[str, dict[str, list[Array]]] = {}
+    split_ns = WINDOW[1] - int((WINDOW[1] - WINDOW[0]) * HELD_OUT)
+    for record in (one.record for one in CALM.log if one.arrived_ns < split_ns):
+        if isinstance(record, Batch):
+            of = seen.setdefault(record.group, {})
+            rows = transform(measured(record.samples)).astype(np.float32).astype(np.float64)
+            for subject, row in zip(record.samples.subjects, rows, strict=True):
+                of.setdefault(subject, []).append(row)
+
+    histories = load(content, manifest.sha256).histories
+
+    assert histories.keys() == seen.keys()
+    for group, of in seen.items():
+        expected = learned([np.array(rows) for rows in of.values()])
+        assert np.array_equal(histories[group].spread, expected.spread)
+        assert np.array_equal(histories[group].residual.whitening, expected.residual.whitening)
+        assert histories[group].tail == expected.tail
+    assert manifest.detail is not None
+    assert (manifest.detail["histories"], manifest.detail["groups_left_out"]) == ("2", "0")
+
+
+def test_what_an_attack_was_like_is_no_history() -> None:
+    """Once somebody is called, what his lineage does teaches nothing more."""
+    late_ns = START_NS + 3_000 * SECOND_NS
+    calm, attacked = (
+        load(content, manifest.sha256).histories["default/shop/web/"]
+        for manifest, content in (
+            candidate(source, "default", START_NS, late_ns, now_ns=late_ns)
+            for source in (CALM, ATTACKED)
+        )
+    )
+    assert attacked.high[TX] < 1.5 * calm.high[TX]
+    assert attacked.tail.blocks < calm.tail.blocks
 
 
 def test_what_is_held_out_is_not_trained_on_and_its_alarms_are_told() -> None:
