@@ -31,7 +31,7 @@ MOST_TABLE_BYTES: Final = 2**29
 MOST_THRESHOLD: Final = 1e9
 """Deviations are bounded far below; beyond, differences of thresholds overflow."""
 MOST_HISTORIES: Final = 4_096
-"""Groups of which one file tells; each takes 3 KB of it."""
+"""Groups of which one file tells; each takes 6 KB of it."""
 _ARRAYS: Final = frozenset({
     "format", "features", "feature", "threshold", "leaf", "usual", "ranks", "expected",
 })  # fmt: skip  # a list
