@@ -32,6 +32,12 @@ from streams.delivery.polling import LeanThread
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
+_PARTED_S = 60.0
+"""Who joins with less than the others leaves, or is found by whoever looks after the group."""
+
+
+class PartedAssignment(Exception):  # reads as what happened
+    """Partitions came without their changelogs, and it stayed so."""
 
 
 class LeanConsumer(driver.Consumer):
@@ -150,7 +156,46 @@ class LeanConsumer(driver.Consumer):
         """Who recovers from here on does so for the partitions that we have now."""
         self._rebalancing = False
 
+    def highwater(self, tp: TP) -> int:
+        """0 of a partition that has just been given up: the driver asserts that it is ours."""
+        with contextlib.suppress(AssertionError, IllegalStateError):
+            return super().highwater(tp) or 0
+        return 0
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Not without the changelogs of the tables. A worker that is told to stop in its first
+        second has not registered them, and stock joins the group all the same; then partitions
+        are given to one and their changelogs to another (see :meth:`_parted`).
+        """
+        wanted = set(topics)
+        if wanted >= {table.changelog_topic_name for table in self._late_tables()}:
+            await super().subscribe(wanted)
+
+    def _parted(self) -> set[int]:
+        """Partitions that are read here while others have their changelog: what is known of them
+        could not be read back, and they would begin anew.
+        """
+        ours, acknowledged = self.assignment(), self.app.topics.acks_enabled_for
+        read = {tp.partition for tp in ours if acknowledged(tp.topic)}
+        logs = [
+            {tp.partition for tp in ours if tp.topic == table.changelog_topic_name}
+            for table in self._late_tables()
+        ]
+        return set().union(*(read - kept for kept in logs))
+
     async def perform_seek(self) -> None:
+        if parted := self._parted():
+            log.error(
+                "partitions were given to this worker and their changelogs to another: nothing "
+                "is read until they are shared out anew; some member of the group subscribes to "
+                "less than the others, as one that is stopped while it starts",
+                partitions=sorted(parted),
+            )  # fmt: skip  # one line of fields
+            await asyncio.sleep(_PARTED_S)  # ended by the next rebalance
+            raise PartedAssignment(
+                f"partitions {sorted(parted)} were given to this worker without their changelogs, "
+                f"and not shared out anew within {_PARTED_S:.0f} s: the worker ends"
+            )
         # The tables are what the changelogs say: what else was acknowledged is read again.
         for index in (self._acked, self._acked_index, self._gap):
             index.clear()

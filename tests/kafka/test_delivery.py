@@ -88,6 +88,45 @@ def test_a_worker_that_joins_and_leaves_loses_nothing(new_trial: NewTrial) -> No
         whole(trial)
 
 
+def test_partitions_that_come_without_their_changelogs_wait_for_them(new_trial: NewTrial) -> None:
+    """Who subscribes to less than the others has the assignor part what belongs together: read
+    all the same, those partitions would begin anew, and what was known of them be lost.
+    """
+    with new_trial() as trial:
+        trial.produce(1000)
+        first = trial.start()
+        trial.until_committed()
+        half = trial.start(HALF="1")
+        trial.until_joined(2)
+        trial.until(lambda: "their changelogs to another" in trial.said(), "that it is parted")
+        trial.produce(1000)
+        half.kill()
+        trial.until_joined(1)
+        trial.until_committed()
+
+        assert first.poll() is None
+        assert "is cold" not in trial.said()
+        whole(trial)
+
+
+def test_a_worker_that_is_stopped_while_it_starts_never_joins(new_trial: NewTrial) -> None:
+    """Before its tables register it knows half of its topics: stock joins with that half."""
+    with new_trial() as trial:
+        trial.produce(1000)
+        trial.start()
+        trial.until_committed()
+        before = trial.said().count("reading goes on")
+        for _ in range(3):
+            stopped = trial.start(STOPPED="1")
+            assert trial.until_ended(stopped) == 0
+        trial.produce(500)
+        trial.until_committed()
+
+        assert trial.said().count("reading goes on") == before
+        assert "their changelogs to another" not in trial.said()
+        whole(trial)
+
+
 @pytest.mark.parametrize("phase", [0, 1], ids=["before the marker", "after the marker"])
 def test_a_write_torn_by_a_kill_is_finished_on_redelivery(
     new_trial: NewTrial, tmp_path: Path, phase: int

@@ -31,6 +31,8 @@ READ = {
     "faust.transport.consumer:Consumer.verify_all_partitions_active": "ca7f0a5275a8",
     "faust.transport.consumer:Consumer.wait_empty": "be7fdc44dce7",
     "faust.transport.consumer:ThreadDelegateConsumer._getmany": "5d6f5dc0eb16",
+    "faust.transport.consumer:ThreadDelegateConsumer.highwater": "a5bb8eb8d1e1",
+    "faust.transport.consumer:ThreadDelegateConsumer.subscribe": "fc247b6a7c77",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit": "f4f95a22defe",
     (
         "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._create_worker_consumer"
@@ -39,6 +41,7 @@ READ = {
     "faust.transport.drivers.aiokafka:Consumer._new_consumer_thread": "fabed00895eb",
     "faust.transport.drivers.aiokafka:Consumer._to_message": "677524ae0cd1",
     "faust.transport.drivers.aiokafka:Producer.send": "3533067944bf",
+    "faust.transport.conductor:Conductor._subscriber": "657ab95530c5",
     "faust.transport.conductor:Conductor._update_tp_index": "34f9b85a1157",
     "faust.types.tuples:Message.ack": "696141016350",
     "faust.streams:Stream._channel_stop_iteration": "994f4f483ef2",
@@ -48,6 +51,8 @@ READ = {
     "faust.tables.base:Collection.on_recovery_completed": "2026594f8dd3",
     "faust.stores.memory:Store.on_recovery_completed": "d180d3a8b22b",
     "faust.tables.manager:TableManager.on_rebalance": "ca7681cc4ddc",
+    "faust.tables.manager:TableManager.on_start": "00230eed64fa",
+    "faust.tables.manager:TableManager.wait_until_tables_registered": "1b78d3ac324d",
     "faust.tables.manager:TableManager.recovery": "aca8eed74e55",
     "faust.tables.recovery:Recovery._build_offsets": "2597680d7fa5",
     "faust.tables.recovery:Recovery._restart_recovery": "3aa9414b3185",

@@ -13,6 +13,7 @@ import os
 import signal
 import struct
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import faust
@@ -20,6 +21,7 @@ from faust.tables.manager import TableManager
 
 from models.errors import MalformedRecord
 from streams.delivery import app as delivery
+from streams.delivery.consumer import LeanConsumer
 from streams.delivery.late import LateTable
 from streams.delivery.rejected import Rejects
 from streams.meters import Meters
@@ -101,10 +103,36 @@ def build(job: dict[str, Any]) -> faust.App:
 def instrument(app: faust.App, table: LateTable, job: dict[str, Any]) -> None:
     if "kill_after_phase" in job:
         table.after_phase = killer(job["kill_after_phase"], job["flag"])
+    if os.environ.get("HALF") == "1":
+        join_with_half()
+    if os.environ.get("STOPPED") == "1":
+        stop_while_starting(app)
     if os.environ.get("SLEEPER") == "1":
         sleep_in_commit(delivery.outbox_of(app))
     if "widen_s" in job:
         widen(app, job["widen_s"])
+
+
+def join_with_half() -> None:
+    """Subscribe to the source alone, as releases did that were stopped while they started."""
+
+    async def subscribe(self: LeanConsumer, topics: Iterable[str]) -> None:
+        source = [topic for topic in topics if not topic.endswith("-changelog")]
+        await super(LeanConsumer, self).subscribe(source)
+
+    LeanConsumer.subscribe = subscribe  # type: ignore[method-assign]  # on purpose
+
+
+def stop_while_starting(app: faust.App) -> None:
+    """Told to stop just before its tables register."""
+    tables: Any = app.tables
+    start = tables.on_start
+
+    async def stopped() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await start()
+
+    tables.on_start = stopped
 
 
 def note(path: str, events: list[Any]) -> None:
