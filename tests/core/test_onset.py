@@ -159,6 +159,30 @@ def test_the_tail_of_a_history_is_where_the_line_begins() -> None:
     assert image.onset_tail == history.tail
 
 
+def test_however_a_log_is_cut_a_history_gives_the_same_bits() -> None:
+    """Beside lineages that have one or none, alone or not, before and after its model begins."""
+    _, _, model, _ = trained("web")
+    lineages = [Lineage("web", 9, 5.0), Lineage("database", 9, 5.0)]
+    log = [[a for one in lineages for a in one.next()] for _ in range(120)]
+    core = Core(Models(((log[60][0].record.at_ns, model),)))
+    whole, apart = Live(core), Live(core)
+
+    for start in range(0, len(log), 8):
+        some = [arrival for arrivals in log[start : start + 8] for arrival in arrivals]
+        whole.take(judge(whole.states, some, core))
+    for one in lineages:
+        for arrivals in log:
+            mine = [arrival for arrival in arrivals if arrival.group == one.group]
+            apart.take(judge(apart.states, mine, core))
+
+    taught_by = [
+        image.taught for one in lineages for image in whole.states[one.group].images.values()
+    ]
+    assert taught_by == ["m1", ""]
+    for one in lineages:
+        assert pack(whole.states[one.group]) == pack(apart.states[one.group])
+
+
 def test_whose_history_counts_outlives_a_restart() -> None:
     """Else each restart of a worker would follow all containers anew."""
     lineage, live, model, _ = copy.deepcopy(trained("web"))
