@@ -15,7 +15,7 @@ STORIES = {
     "exfiltration", "miner", "dropped-program", "memory-leak", "port-scan", "changed-boot",
 }  # fmt: skip  # a list
 TWINS = {"partner-address", "load-spike", "deploy", "cache-fills", "scale-out", "restart"}
-MOST_S = 150
+MOST_S = 300
 
 
 @pytest.fixture(scope="module")
