@@ -46,6 +46,8 @@ _TICKET_EXCESSES: Final = 0.12
 _MOST_LIFT: Final = 8.0
 _LEAST_LIFT: Final = 12.0
 """Bounds of what tickets move the line, in excesses, above and below the tail's own."""
+_ASTRAY: Final = 4.0
+"""So many excesses above its tail a line has let far too many tickets through."""
 _DOUBT: Final = 2.75
 """How many standard errors of the tail the line stays off it: much after a short history,
 little after a long one."""
@@ -79,6 +81,13 @@ class Tail:
         high = self.high + step * (QUANTILE if beyond else QUANTILE - 1.0)
         excess = self.excess + _STEP * (peak - self.high - self.excess) if beyond else self.excess
         return Tail(high, max(excess, _LEAST_EXCESS), self.blocks + 1)
+
+    def raised(self, peak: float) -> Tail:
+        """The tail of what lies elsewhere by now, after a block's largest evidence: up there,
+        by as much as one block may move it.
+        """
+        most = self.high + _MOST_EXCESSES * self.excess
+        return Tail(max(self.high, min(peak, most)), self.excess, self.blocks + 1)
 
     def reached(self, per_block: float) -> float:
         """The evidence that quiet blocks reach so often, each."""
@@ -214,6 +223,10 @@ class Line:
         tail = self.tail
         return tail.high + tail.excess * self._rareness + self._off * tail.excess + self.lift.height
 
+    def astray(self) -> bool:
+        """Whether tickets have lifted it so far that its tail can't be right."""
+        return self.lift.height > _ASTRAY * self.tail.excess
+
     def departing(self, known: Array, evidence: Array) -> float:
         """How far above the line the farthest member is of those who open a ticket in this row,
         or have just opened one; 0 without any. Nothing moves on.
@@ -235,8 +248,10 @@ def judge_row(
     above its line each is (NaN again), and who alarms. ``of``: whose line is each member's.
 
     The lines themselves and the accounts, ``known``, move on. Rows of an open ticket do not
-    move the tail: an incident, however long, is not taken for what is usual. Those who are
-    ``merged`` open no ticket of their own: another image's stands for theirs.
+    move the tail: an incident, however long, is not taken for what is usual. But where
+    tickets have led the line :meth:`Line.astray` and most members have one open, all rows do:
+    what was idle while it was learned and works ever since would stay one ticket after another.
+    Those who are ``merged`` open no ticket of their own: another image's stands for theirs.
     """
     present = ~np.isnan(evidence)
     margins = evidence - np.array([line.height() for line in lines])[of]
@@ -247,7 +262,7 @@ def judge_row(
     inside = judged & (opened_for > 0.0)
     quiet = judged & ~inside
     opened = quiet & (margins > 0.0) & (not merged)
-    alarms, excess = opened, [line.tail.excess for line in lines]
+    alarms, teaching, excess = opened, quiet, [line.tail.excess for line in lines]
     rows = np.bincount(of[judged], minlength=len(lines)).tolist()
     tickets = np.bincount(of[opened], minlength=len(lines)).tolist()
     for at, line in enumerate(lines):
@@ -255,10 +270,12 @@ def judge_row(
     if inside.any():
         risen = evidence > np.maximum(known[:, BEFORE], known[:, EARLIER])
         alarms = opened | (inside & (margins > -_AGAIN * np.array(excess)[of]) & risen)
+        most_do = 2 * np.bincount(of[inside], minlength=len(lines)) > rows
+        teaching = quiet | (inside & (most_do & [line.astray() for line in lines])[of])
     if opened.any():
         most = np.array([line.merge_rows for line in lines], float)[of]
         known[:, OPEN] = np.where(opened, most + 1.0, opened_for)
-    _count(lines, of, known, quiet, evidence)
+    _count(lines, of, known, teaching, evidence)
     known[:, EARLIER] = np.where(judged, known[:, BEFORE], known[:, EARLIER])
     known[:, BEFORE] = np.where(judged, evidence, known[:, BEFORE])
     first = present & ~judged
@@ -268,11 +285,13 @@ def judge_row(
 
 
 def _count(
-    lines: Sequence[Line], of: npt.NDArray[np.int64], known: Array, quiet: Flags, evidence: Array
+    lines: Sequence[Line], of: npt.NDArray[np.int64], known: Array, teaching: Flags, evidence: Array
 ) -> None:
-    known[:, PEAK] = np.where(quiet, np.maximum(known[:, PEAK], evidence), known[:, PEAK])
-    known[:, BLOCK] += quiet
+    known[:, PEAK] = np.where(teaching, np.maximum(known[:, PEAK], evidence), known[:, PEAK])
+    known[:, BLOCK] += teaching
     for at in np.flatnonzero(known[:, BLOCK] >= BLOCK_ROWS).tolist():
         line = lines[int(of[at])]
-        line.tail = line.tail.after(float(known[at, PEAK]))
+        peak = float(known[at, PEAK])
+        lost = line.astray() and peak > line.height()
+        line.tail = line.tail.raised(peak) if lost else line.tail.after(peak)
         known[at, BLOCK], known[at, PEAK] = 0.0, -np.inf

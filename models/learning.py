@@ -14,12 +14,13 @@ from models import onset, rhythm
 from models.allowance import daily
 from models.baseline import BLOCKS, LOCATION, Block, block_of, folded, known_or_0, pooled
 from models.budget import allowed
+from models.contract import HOST_PREFIX
 from models.crowd import Crowd
 from models.detection import Detection
 from models.features import FEATURES, SIZE, Array
 from models.lineage import Case, Image, LineageState
 from models.members import COUNT, HIGH, LEVEL, LOW, SQUARES, SUM, Whole
-from models.records.verdict import Level, Summary
+from models.records.verdict import Family, Level, Summary
 from models.runs import Runs
 from models.siblings import ODD
 
@@ -121,22 +122,24 @@ def _peaks(crowd: Crowd, rows: Whole, hosts: Sequence[int]) -> dict[int, float]:
     return dict(zip(slots.tolist(), runs.most(crowd.peak[calm]).tolist(), strict=True))
 
 
-def _accused(case: Case) -> bool:
+def _accused(_: LineageState, case: Case) -> bool:
     return case.level >= Level.CORRUPTED.rank
 
 
-def _involved(case: Case) -> bool:
-    return _accused(case) or bool(case.recents)
+def _involved(state: LineageState, case: Case) -> bool:
+    return _accused(state, case) or bool(case.recents)
 
 
-def _rows_of(crowd: Crowd, hosts: Sequence[int], which: Callable[[Case], bool]) -> list[int]:
+def _rows_of(
+    crowd: Crowd, hosts: Sequence[int], which: Callable[[LineageState, Case], bool]
+) -> list[int]:
     """The rows of those of whose case it is true."""
     found = []
     for at in hosts:
         state = crowd.states[at]
         for subject, case in state.cases.items():
             row = state.members.rows.get(subject)
-            if row is not None and which(case):
+            if row is not None and which(state, case):
                 found.append(int(crowd.start[at]) + row)
     return found
 
@@ -145,7 +148,8 @@ def _teachers(crowd: Crowd, rows: Whole, hosts: Sequence[int], detection: Detect
     """Those of these members that may teach: measured, neither condemned nor near it.
 
     While an image, or a container, is so new that no resource condemns it alone, being near
-    is no bar: what is odd then is that we know so little.
+    is no bar: what is odd then is that we know so little. Nor is it for those who are
+    :func:`_asked_for_more`.
     """
     slot = crowd.slot[rows]
     new = np.maximum.reduce(crowd.usual[:, BLOCKS], axis=1) < detection.settle_blocks
@@ -153,13 +157,32 @@ def _teachers(crowd: Crowd, rows: Whole, hosts: Sequence[int], detection: Detect
     age_s = (crowd.last_ns[rows] - crowd.since_ns[rows]) / 1e9
     near = np.where(new[slot] | (age_s < detection.settle_s), np.inf, line[slot])
     counts = np.maximum.reduce(crowd.grid[rows, COUNT], axis=1)
-    fit = rows[(counts >= 2) & (crowd.peak[rows] < near)]
+    calm = (crowd.peak[rows] < near) | np.isin(rows, _asked_for_more(crowd, hosts, detection))
+    fit = rows[(counts >= 2) & calm]
     barred = _rows_of(crowd, hosts, _accused)
     for at in hosts:
         rows_of, first = crowd.states[at].members.rows, int(crowd.start[at])
         told = crowd.states[at].lessons.barred
         barred += [first + rows_of[subject] for subject in told if subject in rows_of]
     return np.asarray(fit[~np.isin(fit, barred)]) if barred else fit
+
+
+def _asked_for_more(crowd: Crowd, hosts: Sequence[int], detection: Detection) -> list[int]:
+    """The rows of those without siblings who have had more to do than usual for as long as a
+    fact of one alone takes to become normal, and have shown nothing else: what comes to all
+    siblings the median learns; one alone would be odd for ever, and what then befalls it, too.
+    """
+    patience_ns = int(detection.learn_minutes_alone * 60e9)
+
+    def asked(state: LineageState, case: Case) -> bool:
+        # Whatever a host's magnitudes are is what its containers do; theirs is what comes in.
+        host = state.lineage.startswith(HOST_PREFIX)
+        since_ns = [at for name, at in case.past_ns.items() if host or name == Family.INGRESS]
+        long = state.now_ns - min(since_ns, default=state.now_ns) >= patience_ns
+        return long and not _involved(state, case)
+
+    members = np.bincount(crowd.slot, minlength=len(crowd.images))
+    return [row for row in _rows_of(crowd, hosts, asked) if members[crowd.slot[row]] == 1]
 
 
 def _teach(crowd: Crowd, rows: Whole) -> None:

@@ -1,7 +1,7 @@
 """How `plimsoll evaluate` does on cases that nobody chose settings by: ``python -m infra.bench.unseen``.
 
-Every kind of fleet of infra/bench/made_up.py with every seed is one case, judged as the command
-does and counted as people feel it: an alarm opens a ticket that swallows those of the next hour
+Every kind of fleet of infra/bench/made_up.py with every seed is one case, or every labelled file
+that is given; judged as the command does and counted as people feel it: an alarm opens a ticket that swallows those of the next hour
 (or ``merge_s``); one opened on a row that is labelled normal is false. A budget is *kept* where
 false tickets a day are at most 1.2 times what is allowed on the mean of all members, and at most
 twice on each; fewer than three are never too many, for histories are short.
@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from infra.bench.made_up import KINDS, Kind, made_up
+from infra.bench.made_up import KINDS, made_up
 from models.budget import Flags
 from models.evaluation import evaluate
 from models.records.cases import Answer, Cases
@@ -94,13 +95,12 @@ def told(kind: str, content: bytes, answers: Mapping[str, Answer], budget: float
     )  # fmt: skip  # as the fields lie
 
 
-def judged(kind: Kind, seed: int, budget: float) -> Told:
-    """One case, made up and judged."""
-    content = made_up(kind, seed)
+def judged(kind: str, content: bytes, budget: float) -> Told:
+    """One case, answered as the command does."""
     answers: dict[str, Answer] = {}
     for step in evaluate(Cases(io.BytesIO(content)), budget):
         answers |= step.answers
-    return told(kind.name, content, answers, budget)
+    return told(kind, content, answers, budget)
 
 
 def summed(cases: Sequence[Told]) -> dict[str, Any]:
@@ -119,30 +119,36 @@ def summed(cases: Sequence[Told]) -> dict[str, Any]:
     }
 
 
+def _drawn(kinds: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    for kind in KINDS:
+        if kind.name in kinds:
+            for seed in seeds:
+                yield kind.name, partial(made_up, kind, seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", default=[kind.name for kind in KINDS])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(401, 409)))
     parser.add_argument("--budget", type=float, default=1.0, help="false tickets, a member and day")
-    parser.add_argument("--keep", type=Path, help="a folder for the case files, judged or not")
+    parser.add_argument("--keep", type=Path, help="a folder for the case files that are made up")
+    parser.add_argument("--files", type=Path, nargs="+", help="labelled case files instead")
     parser.add_argument("--json", action="store_true", help="every case, not sums")
     asked = parser.parse_args()
-    kinds = [kind for kind in KINDS if kind.name in asked.kinds]
+    drawn = list(_drawn(asked.kinds, asked.seeds))
+    found = [(file.stem, file.read_bytes) for file in asked.files or ()] or drawn
     cases: list[Told] = []
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("cases", total=len(kinds) * len(asked.seeds))
-        for kind in kinds:
-            for seed in asked.seeds:
-                if asked.keep:
-                    asked.keep.mkdir(parents=True, exist_ok=True)
-                    (asked.keep / f"{kind.name}-{seed}.npz").write_bytes(made_up(kind, seed))
-                cases.append(judged(kind, seed, asked.budget))
-                progress.advance(task)
+        for kind, content in progress.track(found, description="cases"):
+            cases.append(judged(kind, content(), asked.budget))
+            if asked.keep and not asked.files:
+                asked.keep.mkdir(parents=True, exist_ok=True)
+                (asked.keep / f"{cases[-1].case}.npz").write_bytes(content())
     if asked.json:
         body = [asdict(one) for one in cases]
         sys.stdout.write(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
         return
-    rows = {kind.name: [one for one in cases if one.kind == kind.name] for kind in kinds}
+    rows = {kind: [one for one in cases if one.kind == kind] for kind, _ in found}
     rows["all"] = cases
     table = Table("kind", *summed(cases))
     for name, some in rows.items():

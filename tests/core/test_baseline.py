@@ -170,6 +170,30 @@ def test_an_open_ticket_calls_nobody_anew_and_teaches_the_tail_nothing() -> None
     assert told_of(judge, account, 30.0)
 
 
+def test_what_was_idle_while_it_was_learned_is_not_one_ticket_after_another() -> None:
+    """A service that gets its first traffic is called a day or so, then watched as it is."""
+    judge, account = Line(1 / 1440, 60, Tail(-16.9, 0.3, 400)), accounts(1)
+    busy = np.random.default_rng(6).normal(9.8, 0.3, 7 * 1440)
+    called = [told_of(judge, account, evidence) for evidence in busy.tolist()]
+    days = np.array(called).reshape(7, 1440)
+
+    assert days[0].any()
+    assert not days[2:].any()
+    assert told_of(judge, account, 30.0), "what happens then is told"
+
+
+def test_one_member_s_endless_incident_is_not_what_the_others_are_like() -> None:
+    """Only tickets far beyond what is allowed, one after another, lead a line astray."""
+    judge, accounts_of_ten = Line(1 / 1440, 60, Tail(2.0, 0.3, 10_000)), accounts(10)
+    quiet = np.random.default_rng(7).normal(1.0, 0.3, (2 * 1440, 10))
+    quiet[60:, 3] = 30.0
+    for row in quiet:
+        judge.judge(accounts_of_ten, row)
+
+    assert judge.tail.high < 3.0
+    assert judge.height() < 10.0
+
+
 def test_what_rises_again_in_an_open_ticket_joins_it_below_the_line() -> None:
     """The next fault in the same container needs no second call, but must be seen."""
     judge, account = line(), accounts(1)

@@ -19,6 +19,7 @@ from models.records.facts import Fact
 from models.records.verdict import Level
 from models.verdict import level_of
 from tests.core.fleet import (
+    CPU,
     OPENED,
     RX,
     RXP,
@@ -162,3 +163,39 @@ def test_what_stays_within_the_usual_range_condemns_nobody() -> None:
         case = Case(past_ns={"egress": state.now_ns - 60 * 10**9})
         levels.append(level_of(magnitudes(bench, case, 0, image, sent), bench.patience))
     assert levels == [Level.WATCH, Level.SUSPECT]
+
+
+def test_one_alone_that_gets_work_for_good_is_not_deaf_for_it() -> None:
+    """What was idle while it was learned would else be odd for ever, and so would an attack."""
+    lineage, watch = Lineage("web", 1, 15.0, siblings=1), Watch(Core())
+    lineage.load = 0.02
+    watch.run([lineage], 3_600)
+    lineage.load = 1.5
+    watch.run([lineage], 7_200)
+    assert watch.worst() is Level.WATCH
+    begin_s, victim = lineage.now_s, lineage.pods[0].member.subject
+
+    watch.run([lineage], 300, miner(begin_s))
+
+    assert watch.reached(victim, Level.COMPROMISED, begin_s) is not None
+
+
+@pytest.mark.parametrize(("name", "learns"), [("host/h1", True), ("shop/batch", False)])
+def test_a_host_learns_whatever_load_stays_and_one_alone_only_what_comes_in(
+    name: str, learns: bool
+) -> None:
+    """What a host's containers do is judged there. A container that computes for nobody is a
+    fault or worse, however long it goes on.
+    """
+
+    def computes(lineage: Lineage, place: int, row: Array, facts: list[Fact]) -> None:
+        row[CPU] += 2.0
+
+    lineage, watch = Lineage("web", 1, 15.0, siblings=1, name=name), Watch(Core())
+    watch.run([lineage], 3_600)
+    before = float(watch.states[lineage.group].images[lineage.image].baseline.location[CPU])
+    watch.run([lineage], 7_200, computes)
+    after = float(watch.states[lineage.group].images[lineage.image].baseline.location[CPU])
+
+    assert (after > before + 0.5) is learns
+    assert watch.worst() is (Level.WATCH if learns else Level.CORRUPTED)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from infra.bench import cloud_monitoring
 from infra.bench.made_up import KINDS, Kind, made_up
 from infra.bench.unseen import judged, summed, told
 from models.records.cases import Answer, Cases
@@ -77,8 +80,31 @@ def test_tickets_and_budgets_are_counted_by_the_rules() -> None:
     assert (two.false_tickets, two.kept) == (2, True)
 
 
+def test_series_that_others_labelled_become_a_case_for_each_interval(tmp_path: Path) -> None:
+    """Its history is the first quarter; no row knows of a later one."""
+    for name, step in (("minutes", timedelta(minutes=1)), ("hours", timedelta(hours=1))):
+        (tmp_path / name).mkdir()
+        rows = [f'"{datetime(2026, 1, 1, tzinfo=UTC) + at * step}",{at % 7},{int(at in (300, 302))}'
+                for at in range(400)]  # fmt: skip  # one table
+        lines = ["TimeStamp,Value,Label", *rows[:200], rows[200].replace(",4,", ",,"), *rows[201:]]
+        (tmp_path / name / "one.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+
+    found = cloud_monitoring.cases(tmp_path)
+
+    assert sorted(found) == ["cloud-monitoring-3600s", "cloud-monitoring-60s"]
+    case, held = Cases(io.BytesIO(found["cloud-monitoring-60s"])), arrays(
+        found["cloud-monitoring-60s"]
+    )  # fmt: skip  # one file
+    assert (case.period_s, list(case.images)) == (60.0, ["minutes/one"])
+    assert held["minutes/one/train"].shape == (100, 8)
+    assert held["minutes/one/test"][0].tolist() == [2, 1, 0, 6, 5, 4, 1, -1]
+    assert np.flatnonzero(held["minutes/one/label"]).tolist() == [200, 202]
+    assert held["minutes/one/event"][[199, 200, 201, 202]].tolist() == [-1, 0, -1, 0]
+    assert judged("minutes", found["cloud-monitoring-60s"], 1.0).events == 1
+
+
 def test_a_case_runs_through_the_code_that_the_command_runs() -> None:
-    made = judged(SMALL[2], 5, 1.0)
+    made = judged("shop", made_up(SMALL[2], 5), 1.0)
 
     assert made.members == 4
     assert made.events > 0
