@@ -31,10 +31,17 @@ _MAGNITUDES: Final = tuple(
     (family, np.array([at for at, of in enumerate(FAMILIES) if of is family]))
     for family in (Family.EGRESS, Family.INGRESS, Family.RESOURCE, Family.PROCESS)
 )
+_FEATURES_OF: Final = dict(_MAGNITUDES)
 _SENT: Final = INDEX["network_transmit_bytes_per_s"]
 _RATIO: Final = INDEX["network_transmit_bytes_per_received"]
+_PACKETS: Final = INDEX["network_transmit_packets_per_s"]
+_PER_PACKET: Final = INDEX["network_transmit_bytes_per_packet"]
+"""Packets of another size are a tunnel only where they are more than usual: when work goes, the
+large ones go first."""
 _THROTTLED: Final = INDEX["cpu_throttled_ratio"]
 _LOAD_SHARE: Final = 0.6
+_NOISE: Final = 0.3
+"""In transformed units, about a third: two amounts that follow each other may differ so much."""
 _STAYS_PAST: Final = 0.8
 """Past the line until below this share of it."""
 _LEANS: Final = 0.75
@@ -109,6 +116,7 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         alone = at == _SENT or (
             _beyond(bench, row, image, at)
             and (family is not Family.RESOURCE or _settled(bench, row, image, at))
+            and (at != _PER_PACKET or evidence[_PACKETS] >= _ON_ITS_WAY * image.line)
         )
         pieces.append(Piece(
             family, Evidence.MAGNITUDE, WEAK if excused else STRONG, reason, lasted_s=lasted_s,
@@ -215,7 +223,10 @@ def _excused(bench: Bench, row: int, image: Image, family: Family, evidence: Arr
     """Whether a magnitude is no more than a word: we know too little, or know why."""
     if bench.state.lineage.startswith(HOST_PREFIX):
         return True  # what a host's containers do is judged there; its own facts speak for it
-    return _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
+    return (
+        _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
+        or _in_proportion(bench, row, image, family, evidence)
+    )  # fmt: skip  # one thought a line
 
 
 def _young(bench: Bench, row: int) -> bool:
@@ -240,6 +251,26 @@ def _carries_load(family: Family, evidence: Array) -> bool:
     )
     own = max(float(evidence[features].max()) for f, features in _MAGNITUDES if f is family)
     return asked >= _LOAD_SHARE * own and float(evidence[_RATIO]) < 0.5 * own
+
+
+def _in_proportion(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
+    """The same in amounts: what comes in has become so many times as much, and so has what it
+    does, or less. What was learned while there was little to do has too small a scale for it.
+    """
+    if family is Family.PROCESS:
+        return False
+    asked = _FEATURES_OF[Family.INGRESS]
+    members, base = bench.state.members, image.baseline
+    lasting = members.grid[row, SLOW]
+    # Siblings may be asked for more as well: what speaks for it is not less for that.
+    if float(np.maximum(evidence, lasting)[asked].max()) < _ON_ITS_WAY * image.line:
+        return False
+    level = own_level(members.trust()[row] * members.grid[row, LEVEL])
+    times = members.grid[row, LAST] - base.location - level
+    more = max(float(np.nanmax(times[asked], initial=0.0)),
+               float((lasting * base.scale)[asked].max()))  # fmt: skip  # one expression
+    far = [at for at in _FEATURES_OF[family] if evidence[at] >= _LEANS * image.line]
+    return bool(np.nanmax(times[far], initial=0.0) <= more + _NOISE)
 
 
 def _reason(

@@ -157,12 +157,34 @@ def test_what_stays_within_the_usual_range_condemns_nobody() -> None:
     at, sent = INDEX["network_transmit_bytes_per_packet"], np.zeros(SIZE)
     sent[at] = 2.0 * image.line
     levels = []
-    for value in (image.baseline.low[at], image.baseline.low[at] - 1.0):
+    for value, packets in (
+        (image.baseline.low[at], 1.0),
+        (image.baseline.low[at] - 1.0, 1.0),
+        (image.baseline.low[at] - 1.0, 0.0),
+    ):
+        sent[INDEX["network_transmit_packets_per_s"]] = packets * image.line
         state.members.grid[0, LAST, at] = value + own_level(state.members.grid[0, LEVEL])[at]
         bench = Bench(state, Detection(), state.now_ns, None, Said())
         case = Case(past_ns={"egress": state.now_ns - 60 * 10**9})
         levels.append(level_of(magnitudes(bench, case, 0, image, sent), bench.patience))
-    assert levels == [Level.WATCH, Level.SUSPECT]
+    assert levels == [Level.WATCH, Level.SUSPECT, Level.WATCH], "the last has no more packets"
+
+
+@pytest.mark.parametrize("siblings", [1, 2])
+@pytest.mark.parametrize("kind", ["web", "database"])
+def test_a_load_that_comes_and_goes_with_the_day_keeps_the_budget(kind: str, siblings: int) -> None:
+    """What was learned at night rises in proportion, on whatever scale; and what goes away takes
+    its large packets first.
+    """
+    lineage, watch = Lineage(kind, 3, 15.0, siblings=siblings), Watch(Core())
+    lineage.load = 0.05
+    watch.run([lineage], 3_600)
+    for minutes in range(0, 8 * 60, 5):
+        lineage.load = 0.05 + 0.95 * max(0.0, np.sin(np.pi * minutes / 360))
+        watch.run([lineage], 300)
+
+    called = [f.verdict for f in watch.findings if f.verdict.level.rank > Level.WATCH.rank]
+    assert len(called) <= 1, "the budget of a day"
 
 
 def test_one_alone_that_gets_work_for_good_is_not_deaf_for_it() -> None:
