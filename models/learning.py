@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from models import onset, rhythm
+from models import onset, rhythm, spells
 from models.allowance import daily
 from models.baseline import BLOCKS, LOCATION, Block, block_of, folded, known_or_0, pooled
 from models.budget import allowed
@@ -50,8 +50,9 @@ def meet_image(state: LineageState, name: str, at_ns: int) -> None:
     newest = max(known, key=lambda image: (image.first_ns, image.name), default=None)
     image = Image(name, at_ns)
     if newest is not None:
-        image.baseline, image.tail, image.line, image.lift, image.rhythm = (
+        image.baseline, image.tail, image.line, image.lift, image.rhythm, image.spells = (
             newest.baseline.inherited(), newest.tail, newest.line, newest.lift, newest.rhythm,
+            newest.spells,
         )  # fmt: skip  # one thought
         image.together, image.onset_tail, image.onset_lift, image.taught = (
             newest.together, newest.onset_tail, newest.onset_lift, newest.taught,
@@ -283,6 +284,7 @@ def veto(state: LineageState, image: str, level: int) -> None:
         known.pending = ()
         if level >= Level.COMPROMISED.rank:
             known.rhythm = rhythm.vetoed(known.rhythm, state.now_ns)
+            known.spells = spells.before(known.spells, state.now_ns - rhythm.APART_NS)
 
 
 def close_minute(state: LineageState, detection: Detection, model: str) -> list[Summary]:

@@ -24,6 +24,7 @@ from models.lessons import UNTAUGHT, Lessons
 from models.members import Members
 from models.records.verdict import Shadow
 from models.rhythm import Rhythm
+from models.spells import Spells
 
 T = TypeVar("T")
 
@@ -127,6 +128,8 @@ class Image:
     """How a shadow model compares, in the open minute."""
     rhythm: Rhythm = field(default_factory=dict)
     """What it does at the same time every day; never written to, so copies share it."""
+    spells: Spells = field(default_factory=dict)
+    """What it does now and then, likewise."""
     together: Together = field(default_factory=_together)
     onset_tail: Tail = field(default_factory=Tail)
     onset_lift: Lift = field(default_factory=Lift)

@@ -14,8 +14,20 @@ from models.lineage import Image, LineageState
 from models.reasons import restored
 from models.records.lesson import Usual
 from models.rhythm import SLOT_NS, SLOTS, Stretch, stretches
+from models.spells import works
 
-__all__ = ["Change", "Habit", "Normal", "Usual", "differences", "habits", "lacking", "normal"]
+__all__ = [
+    "Change",
+    "Habit",
+    "Job",
+    "Normal",
+    "Usual",
+    "differences",
+    "habits",
+    "jobs",
+    "lacking",
+    "normal",
+]
 
 MATERIAL: Final = 2.0
 """Deviations of the older version by which a level must differ to be worth a line."""
@@ -147,6 +159,33 @@ def _habit(one: Stretch) -> Habit:
     return Habit(
         one.feature, FEATURES[at].unit, one.first * slot_s,
         (one.first + one.slots) % SLOTS * slot_s, most, one.days, one.last_ns, one.is_habit,
+    )  # fmt: skip  # as the fields lie
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an image does now and then: ``feature`` up to ``most``, in its unit, for ``most_s``.
+    ``usual``: no fault by itself then; else it has not come in enough hours yet.
+    """
+
+    feature: str
+    unit: str
+    times: int
+    most: float
+    most_s: int
+    last_ns: int
+    usual: bool
+
+
+def jobs(image: Image, at_ns: int) -> tuple[Job, ...]:
+    """By feature, as they stand at an event time."""
+    return tuple(
+        Job(
+            one.feature, FEATURES[INDEX[one.feature]].unit, one.times,
+            restored(INDEX[one.feature], one.most)[0], one.most_ns // 10**9,
+            one.last_ns, one.is_usual,
+        )
+        for one in works(image.spells, at_ns) if one.feature in INDEX
     )  # fmt: skip  # as the fields lie
 
 

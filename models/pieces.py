@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models import reasons, rhythm
+from models import reasons, rhythm, spells
 from models.contract import HOST_PREFIX
 from models.detection import Detection
 from models.detectors import distance, drip
@@ -110,11 +110,17 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
                 reason = replace(
                     reason, text=f"{reason.text}; as at this time on {days} days before"
                 )
+        times = 0 if excused else _spells(bench, case, row, image, at, past_s)
+        if times:
+            reason = replace(
+                reason, text=f"{reason.text}; as high for as long {times} times before"
+            )
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
         # The range follows what is sent, slowly: who pushes it up must not be excused by it.
         alone = at == _SENT or (
-            _beyond(bench, row, image, at)
+            not times
+            and _beyond(bench, row, image, at)
             and (family is not Family.RESOURCE or _settled(bench, row, image, at))
             and (at != _PER_PACKET or evidence[_PACKETS] >= _ON_ITS_WAY * image.line)
         )
@@ -197,6 +203,23 @@ def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: fl
     if past_s >= bench.patience.other_s and not case.recents and not barred:
         image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
     return days
+
+
+def _spells(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: float | None) -> int:
+    """How often it did so before and stopped by itself; 0 for not often enough. Remembers that
+    it does so now, as :func:`_habit` does.
+    """
+    state, feature = bench.state, FEATURES[at]
+    own = float(state.members.grid[row, LAST, at]) - _level(bench, row, at)
+    job = feature.family is Family.RESOURCE and not feature.name.startswith("memory")
+    if past_s is None or not job or own <= image.baseline.high[at]:
+        return 0
+    since_ns = case.past_ns[feature.family]
+    times = spells.usual(image.spells, feature.name, since_ns, state.now_ns, own)
+    barred = state.members.who[row].subject in state.lessons.barred
+    if past_s >= bench.patience.other_s and not case.recents and not barred:
+        image.spells = spells.noted(image.spells, feature.name, since_ns, state.now_ns, own)
+    return times
 
 
 def _boosted(bench: Bench, row: int, evidence: Array) -> float:

@@ -19,7 +19,7 @@ SLOTS: Final = DAY_NS // SLOT_NS
 DAYS: Final = 2
 """On so many earlier days it must have been seen."""
 KEPT_NS: Final = 8 * DAY_NS
-_APART_NS: Final = 18 * 3_600 * 10**9
+APART_NS: Final = 18 * 3_600 * 10**9
 _HIGHER: Final = 0.5
 """In transformed units, about two thirds: how much more than on those days still counts as it."""
 _MOST: Final = 96
@@ -38,7 +38,7 @@ def usual(rhythm: Rhythm, feature: str, at_ns: int, value: float) -> int:
     days = {
         round((at_ns - when_ns) / DAY_NS)
         for when_ns, height in _near(rhythm, feature, slot_of(at_ns))
-        if _APART_NS <= at_ns - when_ns <= KEPT_NS and value <= height + _HIGHER
+        if APART_NS <= at_ns - when_ns <= KEPT_NS and value <= height + _HIGHER
     }
     return len(days) if len(days) >= DAYS else 0
 
@@ -66,7 +66,7 @@ def noted(rhythm: Rhythm, feature: str, at_ns: int, value: float) -> Rhythm:
     """
     key = f"{feature} {slot_of(at_ns)}"
     beats = [beat for beat in rhythm.get(key, ()) if at_ns - beat[0] <= KEPT_NS]
-    if beats and at_ns - beats[-1][0] < _APART_NS:
+    if beats and at_ns - beats[-1][0] < APART_NS:
         value = max(value, beats.pop()[1])
     others = {k: b for k, b in rhythm.items() if k != key and at_ns - b[-1][0] <= KEPT_NS}
     while len(others) >= _MOST:
@@ -77,7 +77,7 @@ def noted(rhythm: Rhythm, feature: str, at_ns: int, value: float) -> Rhythm:
 def vetoed(rhythm: Rhythm, at_ns: int) -> Rhythm:
     """Without what was seen within the hours before: it belongs to an incident."""
     kept = {
-        key: tuple(beat for beat in beats if at_ns - beat[0] >= _APART_NS)
+        key: tuple(beat for beat in beats if at_ns - beat[0] >= APART_NS)
         for key, beats in rhythm.items()
     }
     return {key: beats for key, beats in kept.items() if beats}

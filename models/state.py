@@ -31,6 +31,7 @@ from models.records.lesson import Lesson
 from models.records.telemetry import Member
 from models.records.verdict import Shadow
 from models.rhythm import Rhythm
+from models.spells import Spells
 
 __all__ = ["FORMAT", "LineageState", "pack", "unpack"]
 
@@ -223,13 +224,15 @@ def _in_order(state: LineageState, header: dict[str, Any]) -> None:
 
 def _image(image: Image) -> bytes:
     base = image.baseline
-    header = {
+    header: dict[str, Any] = {
         "name": image.name, "first_ns": image.first_ns, "line": image.line,
         "container_blocks": base.container_blocks, "tail": _named(image.tail, _TAIL),
         "lift": _named(image.lift, _LIFT), "starts": image.starts,
         "pending": [[block.end_ns, block.containers] for block in image.pending],
         "rhythm": image.rhythm, "together": image.together.rows,
     }  # fmt: skip  # a table
+    if image.spells:  # few have any
+        header["spells"] = image.spells
     pending = [[getattr(block, name) for name in _BLOCK] for block in image.pending]
     return _sealed(
         header, np.array([getattr(base, name) for name in _BASELINE]),
@@ -289,7 +292,8 @@ def _image_from(header: dict[str, Any], arrays: list[Any]) -> Image:
         _baseline_from(header, arrays[0]), tuple(blocks),
         Tail(**header["tail"]), {a: tuple(seen) for a, seen in header["starts"].items()},
         line=header["line"], lift=Lift(**header.get("lift", {})),
-        rhythm=_rhythm(header.get("rhythm", {})), together=_together(header, arrays),
+        rhythm=_rhythm(header.get("rhythm", {})), spells=_spells(header.get("spells", {})),
+        together=_together(header, arrays),
     )  # fmt: skip  # in the order of the class
 
 
@@ -297,6 +301,13 @@ def _rhythm(header: dict[str, Any]) -> Rhythm:
     return {
         key: tuple((int(at_ns), float(height)) for at_ns, height in beats)
         for key, beats in header.items()
+    }
+
+
+def _spells(header: dict[str, Any]) -> Spells:
+    return {
+        feature: tuple((int(began), int(until), float(height)) for began, until, height in some)
+        for feature, some in header.items()
     }
 
 

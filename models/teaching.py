@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from models import rhythm, spells
 from models.baseline import Baseline
 from models.detectors.rarity import teachable
 from models.facts import Seen
@@ -14,7 +15,6 @@ from models.learning import meet_image, veto
 from models.lineage import Before, LineageState
 from models.records.lesson import Lesson, Teaching
 from models.records.verdict import Level
-from models.rhythm import before
 
 
 def hear(state: LineageState, lesson: Lesson) -> None:
@@ -111,7 +111,8 @@ def _condemn(state: LineageState, lesson: Lesson) -> None:
     veto(state, lesson.image, Level.COMPROMISED.rank)
     image = state.images.get(lesson.image)
     if image is not None and lesson.since_ns:
-        image.rhythm = before(image.rhythm, lesson.since_ns)
+        image.rhythm = rhythm.before(image.rhythm, lesson.since_ns)
+        image.spells = spells.before(image.spells, lesson.since_ns)
     told, only = frozenset(lesson.facts), {lesson.subject}
     seen = {}
     for key, known in state.facts.seen.items():

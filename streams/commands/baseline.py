@@ -40,20 +40,21 @@ def list_baselines(as_json: AsJson = False) -> None:
 
 @command.command("show")
 def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -> None:
-    """What is usual, feature by feature, how sure we are of it, and what comes every day."""
+    """What is usual, feature by feature, how sure we are of it, and what comes again."""
     from dataclasses import asdict
 
-    from models.normal import habits
+    from models.normal import habits, jobs
     from streams.commands.times import clock
-    from streams.report.rows import habit, usual
+    from streams.report.rows import habit, job, usual
     from streams.report.words import clean
     from streams.stores.baselines import image_of
 
     state = baselines().find(lineage)
     version = image_of(state, image)
     found, daily = _normal(state, version), habits(version, state.now_ns)
+    now_and_then = jobs(version, state.now_ns)
     if as_json:
-        print_json({**asdict(found), "habits": daily})
+        print_json({**asdict(found), "habits": daily, "jobs": now_and_then})
         return
     typer.echo(clean(f"{found.image}" + (f", role {found.role}" if found.role else "")))
     typer.echo(
@@ -64,6 +65,9 @@ def show_one(lineage: Lineage, image: ImageName = "", as_json: AsJson = False) -
     if daily:
         typer.echo("\nat the same time of day (UTC):")
         show([habit(one) for one in daily], as_json=False)
+    if now_and_then:
+        typer.echo("\nnow and then:")
+        show([job(one) for one in now_and_then], as_json=False)
     if found.facts:
         typer.echo(f"\nnormal facts of the lineage ({len(found.facts)}):")
         for fact in found.facts:

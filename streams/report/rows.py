@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.normal import Habit, Usual
+from models.normal import Habit, Job, Usual
 from models.portrait import Trait
 from models.reasons import amount
 from models.records.verdict import Verdict
@@ -34,6 +34,18 @@ def habit(one: Habit) -> Row:
         "seen_on": "1 day" if one.days == 1 else f"{one.days} days",
         "last": at(one.last_ns // 10**6),
         "stands": "usual: only watched" if one.usual else "called once: usual if it comes again",
+    }
+
+
+def job(one: Job) -> Row:
+    """What comes and goes at no fixed hour."""
+    return {
+        "feature": one.feature,
+        "up_to": amount(one.most, one.unit),
+        "for": f"{one.most_s} s",
+        "seen": "once" if one.times == 1 else f"{one.times} times",
+        "last": at(one.last_ns // 10**6),
+        "stands": "usual: no fault alone" if one.usual else "not in enough hours yet",
     }
 
 
