@@ -33,6 +33,7 @@ _MAGNITUDES: Final = tuple(
 )
 _FEATURES_OF: Final = dict(_MAGNITUDES)
 _SENT: Final = INDEX["network_transmit_bytes_per_s"]
+_RECEIVED: Final = INDEX["network_receive_bytes_per_s"]
 _RATIO: Final = INDEX["network_transmit_bytes_per_received"]
 _PACKETS: Final = INDEX["network_transmit_packets_per_s"]
 _PER_PACKET: Final = INDEX["network_transmit_bytes_per_packet"]
@@ -279,21 +280,21 @@ def _carries_load(family: Family, evidence: Array) -> bool:
 def _in_proportion(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
     """The same in amounts: what comes in has become so many times as much, and so has what it
     does, or less. What was learned while there was little to do has too small a scale for it.
+    Counted are bytes: who sends much gets many packets, too, that say so.
     """
     if family is Family.PROCESS:
         return False
-    asked = _FEATURES_OF[Family.INGRESS]
     members, base = bench.state.members, image.baseline
-    lasting = members.grid[row, SLOW]
+    lasting = float(members.grid[row, SLOW, _RECEIVED])
     # Siblings may be asked for more as well: what speaks for it is not less for that.
-    if float(np.maximum(evidence, lasting)[asked].max()) < _ON_ITS_WAY * image.line:
+    if max(lasting, float(evidence[_RECEIVED])) < _ON_ITS_WAY * image.line:
         return False
     level = own_level(members.trust()[row] * members.grid[row, LEVEL])
-    times = members.grid[row, LAST] - base.location - level
-    more = max(float(np.nanmax(times[asked], initial=0.0)),
-               float((lasting * base.scale)[asked].max()))  # fmt: skip  # one expression
-    far = [at for at in _FEATURES_OF[family] if evidence[at] >= _LEANS * image.line]
-    return bool(np.nanmax(times[far], initial=0.0) <= more + _NOISE)
+    times = np.nan_to_num(members.grid[row, LAST] - base.location - level)
+    asked = max(float(times[_RECEIVED]), lasting * float(base.scale[_RECEIVED]))
+    features = _FEATURES_OF[family]
+    far = features[evidence[features] >= min(_LEANS * image.line, evidence[features].max())]
+    return bool(times[far].max() <= asked + _NOISE)
 
 
 def _reason(
