@@ -42,7 +42,11 @@ large ones go first."""
 _THROTTLED: Final = INDEX["cpu_throttled_ratio"]
 _LOAD_SHARE: Final = 0.6
 _NOISE: Final = 0.3
-"""In transformed units, about a third: two amounts that follow each other may differ so much."""
+_MUCH: Final = 1.0
+"""As logarithms, a third more, and e times as much: so much may two amounts differ that follow
+each other, and those that do so in deviations."""
+_NEXT_TO_NOTHING: Final = 1 / 16
+"""Of a feature's floor: next to less, anything would be many times as much."""
 _STAYS_PAST: Final = 0.8
 """Past the line until below this share of it."""
 _LEANS: Final = 0.75
@@ -100,6 +104,7 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
         leaning_s = _lasted_s(bench, case, f"~{family}", share, _LEANS)
         past_s = _lasted_s(bench, case, family, share, 1.0)
         if leaning_s is None and past_s is None:
+            case.past_ns.pop(f"!{family}", None)
             continue
         lasted_s = max(leaning_s or 0.0, 0.0) if past_s is None else past_s
         excused = _excused(bench, row, image, family, evidence)
@@ -116,6 +121,8 @@ def magnitudes(bench: Bench, case: Case, row: int, image: Image, evidence: Array
             reason = replace(
                 reason, text=f"{reason.text}; as high for as long {times} times before"
             )
+        # What was excused until now has not stood against it for so long.
+        lasted_s = min(lasted_s, _stands_s(bench, case, f"!{family}", excused=excused))
         if at == top and boosted > 1.0:
             reason = replace(reason, text=f"{reason.text}; {_forest_says(bench, row, image)}")
         # The range follows what is sent, slowly: who pushes it up must not be excused by it.
@@ -167,6 +174,14 @@ def _lasted_s(bench: Bench, case: Case, name: str, share: float, line: float) ->
         case.past_ns.pop(name, None)
         return None
     return (bench.state.now_ns - case.past_ns.setdefault(str(name), bench.state.now_ns)) / 1e9
+
+
+def _stands_s(bench: Bench, case: Case, name: str, *, excused: bool) -> float:
+    """For how long nothing has excused it."""
+    if excused:
+        case.past_ns.pop(name, None)
+        return 0.0
+    return (bench.state.now_ns - case.past_ns.setdefault(name, bench.state.now_ns)) / 1e9
 
 
 def _beyond(bench: Bench, row: int, image: Image, at: int) -> bool:
@@ -247,10 +262,8 @@ def _excused(bench: Bench, row: int, image: Image, family: Family, evidence: Arr
     """Whether a magnitude is no more than a word: we know too little, or know why."""
     if bench.state.lineage.startswith(HOST_PREFIX):
         return True  # what a host's containers do is judged there; its own facts speak for it
-    return (
-        _young(bench, row) or _learning(bench, image) or _carries_load(family, evidence)
-        or _in_proportion(bench, row, image, family, evidence)
-    )  # fmt: skip  # one thought a line
+    unsure = _young(bench, row) or _learning(bench, image)
+    return unsure or _answers(bench, row, image, family, evidence)
 
 
 def _young(bench: Bench, row: int) -> bool:
@@ -264,37 +277,42 @@ def _learning(bench: Bench, image: Image) -> bool:
     return image.baseline.learned(*needed) < 1.0
 
 
-def _carries_load(family: Family, evidence: Array) -> bool:
-    """More work is asked of it, and it answers in proportion. What comes in never condemns."""
+def _answers(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
+    """More work is asked of it, and it answers in proportion. What comes in never condemns.
+
+    Either in deviations, and not much more in amounts: the acknowledgements of what is taken
+    away come in, too. Or in amounts alone: what was learned while there was little to do has
+    too small a scale. There bytes count; many packets are what comes back to who sends much.
+    """
     if family is Family.INGRESS:
         return True
     if family is Family.PROCESS:
         return False
-    asked = max(
-        float(evidence[features].max()) for f, features in _MAGNITUDES if f is Family.INGRESS
-    )
-    own = max(float(evidence[features].max()) for f, features in _MAGNITUDES if f is family)
-    return asked >= _LOAD_SHARE * own and float(evidence[_RATIO]) < 0.5 * own
-
-
-def _in_proportion(bench: Bench, row: int, image: Image, family: Family, evidence: Array) -> bool:
-    """The same in amounts: what comes in has become so many times as much, and so has what it
-    does, or less. What was learned while there was little to do has too small a scale for it.
-    Counted are bytes: who sends much gets many packets, too, that say so.
-    """
-    if family is Family.PROCESS:
-        return False
-    members, base = bench.state.members, image.baseline
-    lasting = float(members.grid[row, SLOW, _RECEIVED])
-    # Siblings may be asked for more as well: what speaks for it is not less for that.
-    if max(lasting, float(evidence[_RECEIVED])) < _ON_ITS_WAY * image.line:
-        return False
-    level = own_level(members.trust()[row] * members.grid[row, LEVEL])
-    times = np.nan_to_num(members.grid[row, LAST] - base.location - level)
-    asked = max(float(times[_RECEIVED]), lasting * float(base.scale[_RECEIVED]))
+    members, base, incoming = bench.state.members, image.baseline, _FEATURES_OF[Family.INGRESS]
+    usual = base.location + own_level(members.trust()[row] * members.grid[row, LEVEL])
+    times = _times(members.grid[row, LAST], usual)
     features = _FEATURES_OF[family]
-    far = features[evidence[features] >= min(_LEANS * image.line, evidence[features].max())]
-    return bool(times[far].max() <= asked + _NOISE)
+    own = float(evidence[features].max())
+    does = float(times[features[evidence[features] >= min(_LEANS * image.line, own)]].max())
+    asked, more = float(evidence[incoming].max()), float(times[incoming].max())
+    if asked >= _LOAD_SHARE * own and float(evidence[_RATIO]) < 0.5 * own and does <= more + _MUCH:
+        return True
+    lasting = members.grid[row, SLOW]
+    # Siblings may be asked for more as well: what speaks for it is not less for that.
+    if max(float(lasting[_RECEIVED]), float(evidence[_RECEIVED])) < _ON_ITS_WAY * image.line:
+        return False
+    stays = _times(usual + lasting * base.scale, usual)
+    return does <= max(float(times[_RECEIVED]), float(stays[_RECEIVED])) + _NOISE
+
+
+def _times(seen: Array, usual: Array) -> Array:
+    """How many times as much, as a logarithm; finite, whatever was not measured counts as usual.
+
+    >>> np.exp(_times(np.arcsinh([8.0, 0.0]), np.arcsinh([4.0, 0.0]))).round(1).tolist()
+    [2.0, 1.0]
+    """
+    now, before = (np.sinh(np.maximum(amount, 0.0)) + _NEXT_TO_NOTHING for amount in (seen, usual))
+    return np.nan_to_num(np.log(now / before))
 
 
 def _reason(

@@ -30,6 +30,7 @@ from tests.core.fleet import (
     TXP,
     Lineage,
     Watch,
+    exfiltration,
     miner,
 )
 
@@ -165,7 +166,8 @@ def test_what_stays_within_the_usual_range_condemns_nobody() -> None:
         sent[INDEX["network_transmit_packets_per_s"]] = packets * image.line
         state.members.grid[0, LAST, at] = value + own_level(state.members.grid[0, LEVEL])[at]
         bench = Bench(state, Detection(), state.now_ns, None, Said())
-        case = Case(past_ns={"egress": state.now_ns - 60 * 10**9})
+        since_ns = state.now_ns - 60 * 10**9
+        case = Case(past_ns={"egress": since_ns, "!egress": since_ns})
         levels.append(level_of(magnitudes(bench, case, 0, image, sent), bench.patience))
     assert levels == [Level.WATCH, Level.SUSPECT, Level.WATCH], "the last has no more packets"
 
@@ -221,3 +223,15 @@ def test_a_host_learns_whatever_load_stays_and_one_alone_only_what_comes_in(
 
     assert (after > before + 0.5) is learns
     assert watch.worst() is (Level.WATCH if learns else Level.CORRUPTED)
+
+
+@pytest.mark.parametrize("siblings", [1, 4])
+def test_what_is_taken_from_an_idle_container_is_not_its_work(siblings: int) -> None:
+    """Acknowledgements come in as what is taken goes out; there was nothing to compare it with."""
+    lineage, watch = Lineage("idle", 1, 5.0, siblings=siblings), Watch(Core())
+    watch.run([lineage], 1_800)
+    begin_s, victim = lineage.now_s, lineage.pods[0].member.subject
+
+    watch.run([lineage], 60, exfiltration(begin_s))
+
+    assert watch.reached(victim, Level.COMPROMISED, begin_s) is not None
