@@ -63,8 +63,9 @@ class Case:
     """What is going on with one container that is not just quiet.
 
     ``held_ns[r]``: when a level of rank r was last justified; ``past_ns``: since when a
-    family's magnitude is past the line; ``said``: what the last verdict said, at ``said_ns``;
-    ``silent``: that it sends no samples needs no saying (any more).
+    family's magnitude is past the line, leans on it (``~``), is not excused (``!``); ``said``:
+    what the last verdict said, at ``said_ns``; ``silent``: that it sends no samples needs no
+    saying (any more).
     """
 
     held_ns: list[int] = field(default_factory=lambda: [0] * 5)

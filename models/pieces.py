@@ -215,15 +215,14 @@ def _habit(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: fl
         return 0
     feature = FEATURES[at].name
     days = rhythm.usual(image.rhythm, feature, state.now_ns, own)
-    barred = state.members.who[row].subject in state.lessons.barred
-    if past_s >= bench.patience.other_s and not case.recents and not barred:
+    if _is_work(bench, case, row, past_s):
         image.rhythm = rhythm.noted(image.rhythm, feature, state.now_ns, own)
     return days
 
 
 def _spells(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: float | None) -> int:
-    """How often it did so before and stopped by itself; 0 for not often enough. Remembers that
-    it does so now, as :func:`_habit` does.
+    """How often it did so before, for as long; 0 for not often enough. Remembers that it does
+    so now, as :func:`_habit` does.
     """
     state, feature = bench.state, FEATURES[at]
     own = float(state.members.grid[row, LAST, at]) - _level(bench, row, at)
@@ -232,10 +231,17 @@ def _spells(bench: Bench, case: Case, row: int, image: Image, at: int, past_s: f
         return 0
     since_ns = case.past_ns[feature.family]
     times = spells.usual(image.spells, feature.name, since_ns, state.now_ns, own)
-    barred = state.members.who[row].subject in state.lessons.barred
-    if past_s >= bench.patience.other_s and not case.recents and not barred:
+    if _is_work(bench, case, row, past_s):
         image.spells = spells.noted(image.spells, feature.name, since_ns, state.now_ns, own)
     return times
+
+
+def _is_work(bench: Bench, case: Case, row: int, past_s: float) -> bool:
+    """Whether what is past the line may be remembered: it stays, no fact speaks with it, and
+    nobody called it an incident.
+    """
+    barred = bench.state.members.who[row].subject in bench.state.lessons.barred
+    return past_s >= bench.patience.other_s and not case.recents and not barred
 
 
 def _boosted(bench: Bench, row: int, evidence: Array) -> float:

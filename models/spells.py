@@ -1,8 +1,8 @@
 """Work that comes and goes at no fixed hour, such as a job or a compaction: none is a fault.
 
-A resource that was past the line in three different hours, as high as now, and fell by itself
-each time within a quarter of an hour, condemns nobody alone before it has lasted half as long
-again as it did then. With a fact it agrees as ever: such work is nobody's excuse.
+A resource that was past the line in three different hours, as high as now, and was over within
+a quarter of an hour each time, however it ended, condemns nobody alone before it has lasted half
+as long again as it did then. With a fact it agrees as ever: such work is nobody's excuse.
 """
 
 from __future__ import annotations

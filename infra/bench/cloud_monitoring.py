@@ -82,21 +82,17 @@ def _packed(arrays: Mapping[float, Mapping[str, Any]]) -> Iterator[tuple[str, by
 
 def _read(file: Path) -> tuple[float, Array, npt.NDArray[np.int8]]:
     """Seconds between rows, values and labels. What was not measured is taken as usual."""
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        rows = [
-            (at, float(value or "nan"), float(label or 0)) for at, value, label in _body(opened)
-        ]
-    times = [datetime.fromisoformat(at) for at, _, _ in rows[:2]]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            told = list(csv.reader(opened))[1:]
+        rows = [(at, float(value or "nan"), float(label or 0)) for at, value, label in told]
+        times = [datetime.fromisoformat(rows[row][0]) for row in (0, 1)]
+    except (ValueError, IndexError) as bad:
+        raise SystemExit(f"{file}: not two rows or more of TimeStamp,Value,Label: {bad}") from bad
     values = np.array([value for _, value, _ in rows])
     values = np.where(np.isfinite(values), values, np.nanmedian(values))
     label = np.array([label > 0 for _, _, label in rows], np.int8)
     return (times[1] - times[0]).total_seconds(), values, label
-
-
-def _body(opened: io.TextIOBase) -> Iterator[list[str]]:
-    rows = csv.reader(opened)
-    next(rows)
-    yield from rows
 
 
 def main() -> None:
